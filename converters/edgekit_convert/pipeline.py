@@ -1,0 +1,352 @@
+"""The whole conversion, readable in one function."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import edgekit
+from edgekit import manifest as packing
+from edgekit.errors import ConversionError, OptionError, one_of
+from edgekit.files import check_writable, write_whole
+from edgekit.manifest import Manifest
+from edgekit.modelfile import ModelFile
+from edgekit.preprocess import Preprocessing, from_options
+from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
+from edgekit.runtime.session import Session
+from edgekit_convert import graph as editing
+from edgekit_convert.calibration import Audit, CalibrationSet, Finding, audit, preprocessing_for
+from edgekit_convert.data import DataSource, open_data
+from edgekit_convert.frontends import Source, open_source
+from edgekit_convert.package import ENTRY as STANDARD_ENTRY
+from edgekit_convert.package import standard_metadata
+from edgekit_convert.quantize import IO_TYPES, RECIPES, int8_operators, quantize
+from edgekit_convert.ranges import Statistics, measure
+from edgekit_convert.refine import correct_biases, noise_share
+from edgekit_convert.rewrite import Rewritten, rewrite
+from edgekit_convert.verify import VerifyReport, runnable_here
+from edgekit_convert.verify import verify as prove
+
+Progress = Callable[[str, int, int], None]
+#: The float stage may differ from the original framework by rounding only.
+_FLOAT_TOLERANCE = 1e-3
+_FLOAT_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion made.
+
+    Attributes:
+        model: the int8 model with its manifest.
+        float_model: the pivot, a float ``.tflite``, all sizes fixed.
+        report: the proof.
+        audit: what the representative data are.
+        findings: everything worth knowing: the audit's findings and what was noticed on the way.
+    """
+
+    model: ModelFile
+    float_model: bytes
+    report: VerifyReport
+    audit: Audit
+    findings: tuple[Finding, ...]
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the model file, and run what was written before it gets its name.
+
+        Args:
+            path: where to.
+            overwrite: whether an existing file may be replaced.
+
+        Returns:
+            The path.
+
+        Raises:
+            OutputError: it exists, or cannot be written.
+        """
+        path = Path(path)
+        write_whole(path, self.model.content, overwrite=overwrite, check=self._check_written)
+        return path
+
+    def _check_written(self, written: Path) -> None:
+        again = ModelFile.read(written)
+        if again.sha256 != self.model.sha256:
+            raise ConversionError(f"what was written to {written.parent} is not what was converted: check the disk.")
+        with Session(
+            again, DelegateChoice(DelegateSpec("xnnpack", 1), "loading what was written"), io="native"
+        ) as session:
+            session.run(
+                {spec.name: np.zeros([max(1, size) for size in spec.shape], spec.dtype) for spec in session.inputs}
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the bytes, for ``--json``."""
+        assert self.model.manifest is not None  # a conversion always writes one
+        return {
+            "model_bytes": len(self.model.content),
+            "findings": [finding.to_json() for finding in self.findings],
+            "passed": self.report.passed,
+            "manifest": self.model.manifest.to_json(),
+        }
+
+
+def convert(
+    source: Any,
+    calibration: Any,
+    *,
+    output: Path | None,
+    recipe: str,
+    io: str,
+    normalize: Sequence[float] | str | None,
+    resize: tuple[int, int] | str | None,
+    color: str | None,
+    preprocessing: Mapping[str, Preprocessing] | None,
+    labels: Sequence[str] | None,
+    choice: DelegateChoice,
+    verify: Any,
+    metric: Any,
+    samples: int,
+    allow_custom: tuple[str, ...],
+    overwrite: bool,
+    progress: Progress | None,
+) -> Conversion:
+    """Convert and prove. ``edgekit.convert`` documents the arguments; ``choice`` is the target's delegate."""
+    tell: Progress = progress or (lambda step, done, total: None)
+    one_of(recipe, RECIPES, "recipe")
+    one_of(io, IO_TYPES, "io")
+    options = from_options(normalize, resize, color)
+    if preprocessing is not None and options != Preprocessing():
+        raise OptionError("both preprocessing and one of normalize, resize, color were given: use one of the two ways.")
+    if output is not None:
+        check_writable(output, overwrite=overwrite)
+
+    tell("Reading the model", 0, 0)
+    opened = open_source(source)
+    prepared = dict(preprocessing) if preprocessing is not None else preprocessing_for(opened.inputs, options)
+    _check_names(prepared, opened)
+    data = CalibrationSet(open_data(calibration, opened.inputs, samples, "calibration"), opened.inputs, prepared)
+    sets = {"calibration": data}
+    if verify is not None:
+        sets["verify"] = CalibrationSet(
+            open_data(verify, opened.inputs, samples, "verification"), opened.inputs, prepared
+        )
+
+    tell("Making the float .tflite", 0, 0)
+    float_model = opened.export(data.pinned())
+    pivot = ModelFile.read(float_model)
+    by_name, by_place = {spec.name for spec in pivot.inputs}, [spec.name for spec in opened.inputs]
+    if by_name != set(by_place):
+        raise ConversionError(
+            f"the float model's inputs are {sorted(by_name)}, the source's {by_place}: please report this model."
+        )
+    data, sets = _fixed(sets, pivot)
+    found = audit(
+        data,
+        said_raw=normalize == "none",
+        graph=pivot.graph,
+        progress=lambda done, total: tell("Auditing the calibration data", done, total),
+    )
+    findings = [*found.findings, *(Finding("note", "source", note) for note in opened.notes)]
+    findings += _compare_float_stage(opened, pivot, data)
+
+    tell("Rewriting the graph", 0, 0)
+    rewritten, rules = rewrite(float_model, data)
+    findings += [_rule_finding(item) for item in rules]
+    statistics = measure(rewritten, data, lambda done: tell("Measuring ranges", done, found.count))
+    tell("Quantising", 0, 0)
+    quantised, notes = quantize(rewritten, statistics.ranges, io)
+    findings += [Finding("warning", "quantizer", note) for note in notes]
+    tell("Correcting biases", 0, 0)
+    quantised, refinement = _refine(quantised, rewritten, statistics, data, choice)
+    findings.append(refinement)
+
+    names = tuple(labels or sets.get("verify", data).source.label_names or data.source.label_names)
+    flatbuffer = _finish(quantised, opened, prepared, names)
+    report = _verify_exported(
+        float_model,
+        flatbuffer,
+        sets,
+        io=io,
+        recipe=recipe,
+        allow_custom=allow_custom,
+        metric=metric,
+        choice=choice,
+        tell=tell,
+    )
+    findings += _chance(report, pivot)
+    manifest = Manifest(
+        sha256=hashlib.sha256(flatbuffer).hexdigest(),
+        preprocessing=prepared,
+        labels=names,
+        recipe={
+            "name": recipe,
+            "io": io,
+            "device": choice.profile_id,
+            "rewrites": {item.rule.name: item.count for item in rules if item.kept},
+        },
+        source={"kind": opened.kind, "name": opened.name, "float_sha256": pivot.sha256},
+        calibration=found.to_json(),
+        verification=report.to_json(),
+        runtime={"proven": report.engine},
+        tools=_tools(),
+    )
+    report.require()
+    model = ModelFile.read(packing.append(flatbuffer, manifest))
+    conversion = Conversion(model, float_model, report, found, tuple(findings))
+    if output is not None:
+        conversion.save(output, overwrite=overwrite)
+    return conversion
+
+
+def _check_names(prepared: Mapping[str, Preprocessing], opened: Source) -> None:
+    unknown = sorted(set(prepared) - {spec.name for spec in opened.inputs})
+    if unknown:
+        known = ", ".join(spec.name for spec in opened.inputs)
+        raise OptionError(f"preprocessing for the unknown input {', '.join(unknown)}: the model has {known}.")
+
+
+def _fixed(sets: dict[str, CalibrationSet], pivot: ModelFile) -> tuple[CalibrationSet, dict[str, CalibrationSet]]:
+    """The same data for the pivot's fixed sizes, so that each sample is held to them."""
+    fixed = {name: CalibrationSet(item.source, pivot.inputs, item.preprocessing) for name, item in sets.items()}
+    return fixed["calibration"], fixed
+
+
+def _compare_float_stage(opened: Source, pivot: ModelFile, data: CalibrationSet) -> list[Finding]:
+    """Compare the pivot with the original framework on a few samples."""
+    if opened.reference is None:
+        return []
+    worst = 0.0
+    with Session(pivot, DelegateChoice(DelegateSpec("xnnpack", 1), "comparing with the source")) as session:
+        order = sorted(spec.name for spec in session.outputs)
+        for number, ready in enumerate(data):
+            if number == _FLOAT_SAMPLES:
+                break
+            expected = opened.reference(ready.inputs)
+            result = session.run(ready.inputs)
+            actual = [result[name] for name in order] if isinstance(result, dict) else [result]
+            for a, b in zip(expected, actual, strict=True):
+                size = float(np.abs(a).max()) or 1.0
+                worst = max(worst, float(np.abs(np.asarray(a, np.float64) - b).max()) / size)
+    text = f"the float .tflite differs from the original by at most {worst:.1e} of the output's size"
+    if worst > _FLOAT_TOLERANCE:
+        return [
+            Finding(
+                "warning",
+                "float-stage",
+                f"{text}, more than {_FLOAT_TOLERANCE:.0e}: the conversion to float is not faithful.",
+            )
+        ]
+    return [Finding("note", "float-stage", f"{text}.")]
+
+
+def _refine(
+    quantised: bytes, rewritten: bytes, statistics: Statistics, data: CalibrationSet, choice: DelegateChoice
+) -> tuple[bytes, Finding]:
+    """Correct the biases, and keep that only where it lowers the error of the outputs."""
+    corrected, layers = correct_biases(quantised, rewritten, statistics.means())
+    spec = runnable_here(choice)
+    before, after = (noise_share(rewritten, item, data, spec) for item in (quantised, corrected))
+    gain = f"{_decibels(before)} to {_decibels(after)} SQNR on the calibration data"
+    if layers == 0:
+        return quantised, Finding("note", "bias-correction", "biases not corrected: no layer has one that could be.")
+    if after >= before:
+        return quantised, Finding("note", "bias-correction", f"biases not corrected: it would not help ({gain}).")
+    return corrected, Finding("note", "bias-correction", f"biases of {layers} layers corrected in closed form: {gain}.")
+
+
+def _decibels(noise: float) -> str:
+    return f"{-10 * math.log10(noise):.1f} dB" if noise > 0 else "no error"
+
+
+def _rule_finding(item: Rewritten) -> Finding:
+    times = "once" if item.count == 1 else f"{item.count} times"
+    if item.kept:
+        equal = f"differ by at most {item.difference:.0e}" if item.difference else "are identical"
+        return Finding("note", "rewrite", f"{item.rule.text} ({times}; the float outputs {equal}).")
+    return Finding(
+        "note", "rewrite", f"rule {item.rule.name!r} not applied: it would change an output by {item.difference:.1e}."
+    )
+
+
+def _finish(quantised: bytes, opened: Source, prepared: Mapping[str, Preprocessing], labels: tuple[str, ...]) -> bytes:
+    specs = ModelFile.read(quantised)
+    standard = standard_metadata(opened.name, specs.inputs, specs.outputs, prepared, labels)
+    return editing.with_metadata(quantised, f"edgekit {edgekit.__version__}", {STANDARD_ENTRY: standard})
+
+
+def _verify_exported(
+    float_model: bytes,
+    flatbuffer: bytes,
+    sets: dict[str, CalibrationSet],
+    *,
+    io: str,
+    recipe: str,
+    allow_custom: tuple[str, ...],
+    metric: Any,
+    choice: DelegateChoice,
+    tell: Progress,
+) -> VerifyReport:
+    """Write the file, read it back, and check what was read."""
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        path = Path(folder) / "model.tflite"
+        draft = packing.append(flatbuffer, Manifest(hashlib.sha256(flatbuffer).hexdigest()))
+        write_whole(path, draft, overwrite=False)
+        return prove(
+            float_model,
+            ModelFile.read(path),
+            sets,
+            io_type=io,
+            strict=recipe == "int8",
+            allow_custom=allow_custom,
+            int8_operators=int8_operators(),
+            metric=metric,
+            choice=choice,
+            progress=tell,
+        )
+
+
+def _chance(report: VerifyReport, pivot: ModelFile) -> list[Finding]:
+    """A float model that guesses is a model whose inputs are not what it was trained on."""
+    found = []
+    classes = pivot.outputs[0].shape[-1] if pivot.outputs[0].shape else 1
+    for name, figures in report.on.items():
+        if figures.metric is None or figures.metric.name != "accuracy" or figures.count < 30:
+            continue
+        share = figures.metric.float_model
+        if share.high < 1.5 / classes or share.low <= 1 / classes <= share.high:
+            found.append(
+                Finding(
+                    "warning",
+                    "float-at-chance",
+                    f"the float model itself is right on {100 * share.value:.1f} % of the {name} data, about chance for "
+                    f"{classes} classes. Its inputs are probably not what it was trained on: check --normalize, --color and "
+                    "the order of the labels.",
+                )
+            )
+    return found
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _tools() -> dict[str, str]:
+    import sys
+
+    names = ["litert-quantizer", "ai-edge-litert", "numpy"]
+    names += [name for name in ("tensorflow", "keras", "tf-keras") if name.replace("-", "_") in sys.modules]
+    return {"edgekit": edgekit.__version__, **{name: _version(name) for name in names}}
+
+
+__all__ = ["Conversion", "DataSource", "convert"]

@@ -1,0 +1,170 @@
+"""Better constants in the int8 file, same graph and kernels: bias correction in closed form.
+
+Rounding a layer's weights shifts the mean of its output by ``(W_float - W_int8) · E[input patch]`` (Nagel et al. 2019,
+"Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.2, there with the expectation
+from batch-norm statistics). A convolution is linear, so that the expectation is the convolution of the mean input image, measured here on the
+calibration data, and the shift can be taken out of the int32 bias without running the int8 graph.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from edgekit.graph import Op, Subgraph, Tensor
+from edgekit.modelfile import ModelFile
+from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
+from edgekit.runtime.session import Session
+from edgekit.tensors import Array, dequantize
+from edgekit_convert import graph as editing
+from edgekit_convert.calibration import CalibrationSet
+
+Means = dict[str, Array]
+_SAMPLES = 128
+_PADDING_SAME = 0  # schema.fbs, enum Padding
+
+
+def correct_biases(quantised: bytes, float_model: bytes, means: Means) -> tuple[bytes, int]:
+    """Take the mean shift of each convolution and fully connected layer out of its bias.
+
+    Args:
+        quantised: the int8 flatbuffer.
+        float_model: the float flatbuffer that it was made from; tensors correspond by name.
+        means: mean over the calibration data of each layer's float input, by tensor name.
+
+    Returns:
+        The flatbuffer, and how many layers were corrected.
+    """
+    graph = ModelFile.read(quantised).graph.main
+    exact = ModelFile.read(float_model).graph.main
+    float_ops = {exact.tensors[op.outputs[0]].name: op for op in exact.ops if op.outputs}
+    edited = editing.read(quantised)
+    count = 0
+    for op in graph.ops:
+        if op.name not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") or len(op.inputs) < 3 or op.inputs[2] < 0:
+            continue
+        original = float_ops.get(graph.tensors[op.outputs[0]].name)
+        if original is None or original.name != op.name:
+            continue
+        source = exact.tensors[original.inputs[0]].name
+        weights, bias = graph.tensors[op.inputs[1]], graph.tensors[op.inputs[2]]
+        if source not in means or weights.dtype != "int8" or bias.dtype != "int32" or bias.quant is None:
+            continue
+        shift = mean_shift(op, exact.tensors[original.inputs[1]], weights, means[source])
+        if shift is None:
+            continue
+        _add_to_bias(edited, op, bias, shift)
+        count += 1
+    return editing.write(edited), count
+
+
+def mean_shift(op: Op, exact: Tensor, rounded: Tensor, mean: Array) -> Array | None:
+    """``(W_float - W_int8) · E[input patch]`` for each output channel; ``None`` for forms that are not handled.
+
+    Args:
+        op: the operator, for its strides and padding.
+        exact: float weights.
+        rounded: int8 weights.
+        mean: mean input, ``[1, height, width, channels]`` or ``[…, channels]``.
+    """
+    if exact.data is None or rounded.data is None or rounded.quant is None or exact.shape != rounded.shape:
+        return None
+    error: Array = exact.array() - dequantize(rounded.array(), rounded.quant)
+    if op.name == "FULLY_CONNECTED":
+        inner = error.shape[1]
+        if mean.size % inner:
+            return None
+        return np.asarray(error @ mean.reshape(-1, inner).mean(axis=0))
+    patch = mean_patch(op, error.shape[1], error.shape[2], mean)
+    if patch is None:
+        return None
+    if op.name == "CONV_2D":
+        groups = mean.shape[-1] // error.shape[3]
+        if groups == 1:
+            return np.asarray(np.einsum("ohwc,hwc->o", error, patch))
+        split = patch.reshape(*patch.shape[:2], groups, -1)
+        return np.asarray(np.einsum("gohwc,hwgc->go", error.reshape(groups, -1, *error.shape[1:]), split).reshape(-1))
+    multiplier = error.shape[3] // mean.shape[-1]
+    return np.asarray((error[0] * np.repeat(patch, multiplier, axis=2)).sum(axis=(0, 1)))
+
+
+def mean_patch(op: Op, height: int, width: int, mean: Array) -> Array | None:
+    """The mean input under each tap of a kernel over all positions, zero padding included: ``[height, width, channels]``."""
+    if mean.ndim != 4:
+        return None
+    padding, stride_w, stride_h = op.option(0, "b", 0), op.option(1, "i", 1), op.option(2, "i", 1)
+    # Conv2DOptions and DepthwiseConv2DOptions differ by one field before the dilations.
+    first = 4 if op.name == "CONV_2D" else 5
+    dilation_w, dilation_h = op.option(first, "i", 1), op.option(first + 1, "i", 1)
+    image = mean[0]
+    taps_h, taps_w = (height - 1) * dilation_h + 1, (width - 1) * dilation_w + 1
+    if padding == _PADDING_SAME:
+        image = np.pad(
+            image, (_same(image.shape[0], taps_h, stride_h), _same(image.shape[1], taps_w, stride_w), (0, 0))
+        )
+    if image.shape[0] < taps_h or image.shape[1] < taps_w:
+        return None
+    rows, columns = image.shape[0] - taps_h + 1, image.shape[1] - taps_w + 1
+    patch = np.empty((height, width, image.shape[2]))
+    for i in range(height):
+        for j in range(width):
+            y, x = i * dilation_h, j * dilation_w
+            patch[i, j] = image[y : y + rows : stride_h, x : x + columns : stride_w].mean(axis=(0, 1))
+    return patch
+
+
+def _same(size: int, taps: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after for SAME padding, as TensorFlow Lite computes them."""
+    total = max(0, (-(-size // stride) - 1) * stride + taps - size)
+    return total // 2, total - total // 2
+
+
+def _add_to_bias(edited: Any, op: Op, bias: Tensor, shift: Array) -> None:
+    assert bias.quant is not None  # the caller has looked
+    limits = np.iinfo(np.int32)
+    current = bias.array().astype(np.float64)
+    # A saturated bias belongs to a channel with nearly no weights: its value means nothing, and is left alone.
+    usable = (current > limits.min) & (current < limits.max)
+    steps = np.rint(shift / np.asarray(bias.quant.scales, np.float64))
+    changed = np.where(usable, np.clip(current + steps, limits.min, limits.max), current).astype(np.int32)
+    main = edited.subgraphs[0]
+    tensor = main.tensors[op.inputs[2]]
+    users = sum(1 for item in main.tensors if item.buffer == tensor.buffer)
+    if users > 1:  # the constant is shared with another layer: this one gets its own
+        types = editing.schema()
+        tensor.buffer = len(edited.buffers)
+        edited.buffers.append(types.BufferT())
+    edited.buffers[tensor.buffer].data = np.frombuffer(changed.tobytes(), np.uint8)
+
+
+def layer_inputs(main: Subgraph) -> list[int]:
+    """Tensor indices of the float inputs whose means ``correct_biases`` needs."""
+    wanted = {
+        op.inputs[0]
+        for op in main.ops
+        if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") and len(op.inputs) > 2
+    }
+    return sorted(index for index in wanted if main.tensors[index].dtype == "float32")
+
+
+def noise_share(float_model: bytes, int8_model: bytes, data: CalibrationSet, spec: DelegateSpec) -> float:
+    """Noise energy of an int8 model's outputs relative to the float model's energy, on at most 128 samples.
+
+    Args:
+        float_model: the float model.
+        int8_model: a candidate.
+        data: representative data.
+        spec: the delegate that will run it.
+    """
+    signal = noise = 0.0
+    choice = DelegateChoice(spec, "judging a refinement")
+    with Session(ModelFile.read(float_model), choice) as exact, Session(ModelFile.read(int8_model), choice) as rounded:
+        for ready in islice(data, _SAMPLES):
+            a, b = exact.run(ready.inputs), rounded.run(ready.inputs)
+            pairs = [(a, b)] if not isinstance(a, dict) else list(zip(a.values(), b.values(), strict=True))
+            for x, y in pairs:
+                signal += float(np.square(x, dtype=np.float64).sum())
+                noise += float(np.square(np.asarray(x, np.float64) - y).sum())
+    return noise / signal if signal else noise

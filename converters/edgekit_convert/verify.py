@@ -1,0 +1,508 @@
+"""Float against int8 on the exported file itself: figures with 95 % intervals, checks, gates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgekit.errors import DataError, EngineError, GateError, OptionError
+from edgekit.inspection import EDGE_OPERATORS, Inspection, inspect
+from edgekit.modelfile import ModelFile
+from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
+from edgekit.runtime.session import Session
+from edgekit.tensors import Array
+from edgekit_convert.calibration import CalibrationSet
+from edgekit_convert.data import load_function
+
+#: Two-sided 95 % quantile of the normal distribution.
+_Z95 = 1.959963984540054
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % confidence interval.
+
+    Attributes:
+        value: the figure.
+        low: lower end.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float | None]:
+        """The three numbers; infinity, which JSON lacks, as ``null``."""
+        return {key: value if math.isfinite(value) else None for key, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class OutputFigures:
+    """How close one output of the int8 model is to the float model's.
+
+    Attributes:
+        name: the output.
+        sqnr_db: 10·log10(Σ float² / Σ (float - int8)²) over all values, in dB; interval by bootstrap over samples.
+        agreement: share of samples with the same top class, for outputs that are class scores; Wilson interval.
+        max_abs_error: the largest difference of any value.
+    """
+
+    name: str
+    sqnr_db: Interval
+    agreement: Interval | None
+    max_abs_error: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest's form."""
+        return {
+            "name": self.name,
+            "sqnr_db": self.sqnr_db.to_json(),
+            "agreement": self.agreement.to_json() if self.agreement else None,
+            "max_abs_error": self.max_abs_error,
+        }
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The task's own figure, where there are labels.
+
+    Attributes:
+        name: ``accuracy``, or the function's name.
+        float_model: the float model's.
+        int8_model: the int8 model's.
+        drop: float minus int8, with the interval of the paired difference.
+    """
+
+    name: str
+    float_model: Interval
+    int8_model: Interval
+    drop: Interval
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest's form."""
+        return {
+            "name": self.name,
+            "float": self.float_model.to_json(),
+            "int8": self.int8_model.to_json(),
+            "drop": self.drop.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class SetFigures:
+    """The figures on one data set.
+
+    Attributes:
+        origin: where the data came from.
+        count: samples.
+        outputs: one entry for each output.
+        metric: where there are labels.
+    """
+
+    origin: str
+    count: int
+    outputs: tuple[OutputFigures, ...]
+    metric: Metric | None
+
+    @property
+    def agreement(self) -> Interval | None:
+        """The first output's agreement."""
+        return self.outputs[0].agreement
+
+    @property
+    def sqnr_db(self) -> Interval:
+        """The first output's SQNR."""
+        return self.outputs[0].sqnr_db
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest's form."""
+        return {
+            "origin": self.origin,
+            "count": self.count,
+            "outputs": [output.to_json() for output in self.outputs],
+            "metric": self.metric.to_json() if self.metric else None,
+        }
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that the exported file was checked for.
+
+    Attributes:
+        name: what.
+        passed: ``None`` where there is nothing to pass, only to know.
+        text: what was seen.
+    """
+
+    name: str
+    passed: bool | None
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields by name."""
+        return {"name": self.name, "passed": self.passed, "text": self.text}
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """The proof.
+
+    Attributes:
+        checks: what the file was checked for.
+        on: figures by data set: ``"calibration"``, and ``"verify"`` where such data were given.
+        engine: the interpreter that ran both models.
+        delegate: the delegate that ran both models.
+        float_bytes: size of the float model.
+        int8_bytes: size of the int8 model's flatbuffer.
+        int8_mac_share: share of multiply-accumulates on int8; ``None`` where the model has none.
+        float_ops: operators that still compute on floats, with the reason.
+    """
+
+    checks: tuple[Check, ...]
+    on: dict[str, SetFigures]
+    engine: str
+    delegate: str
+    float_bytes: int
+    int8_bytes: int
+    int8_mac_share: float | None
+    float_ops: tuple[tuple[str, str], ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return all(check.passed is not False for check in self.checks)
+
+    def require(self) -> None:
+        """Raise when a check failed.
+
+        Raises:
+            GateError: naming each failed check.
+        """
+        failed = [f"{check.name}: {check.text}" for check in self.checks if check.passed is False]
+        if failed:
+            raise GateError(f"the converted model does not pass: {'; '.join(failed)}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest's form."""
+        return {
+            "checks": [check.to_json() for check in self.checks],
+            "on": {name: figures.to_json() for name, figures in self.on.items()},
+            "engine": self.engine,
+            "delegate": self.delegate,
+            "float_bytes": self.float_bytes,
+            "int8_bytes": self.int8_bytes,
+            "int8_mac_share": self.int8_mac_share,
+            "float_ops": [{"operator": name, "why": why} for name, why in self.float_ops],
+        }
+
+
+def wilson(successes: int, total: int) -> Interval:
+    """A share with its 95 % interval.
+
+    Args:
+        successes: how many.
+        total: of how many, at least 1.
+
+    Returns:
+        Wilson's score interval (Wilson 1927), which stays inside 0..1 and is right for shares near the ends.
+    """
+    share = successes / total
+    z2 = _Z95 * _Z95
+    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = _Z95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total * total))
+    return Interval(share, min(share, middle - half), max(share, middle + half))
+
+
+def sqnr_db(signal: Array, noise: Array) -> Interval:
+    """SQNR in dB from each sample's energies, interval by bootstrap over the samples.
+
+    Args:
+        signal: Σ float² of each sample.
+        noise: Σ (float - int8)² of each sample.
+    """
+
+    def decibels(s: Any, n: Any) -> Any:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(n > 0, 10 * np.log10(np.maximum(s, 1e-300) / np.where(n > 0, n, 1)), np.inf)
+
+    value = float(decibels(signal.sum(), noise.sum()))
+    rows = np.random.default_rng(0).integers(0, len(signal), (_RESAMPLES, len(signal)))
+    spread = decibels(signal[rows].sum(axis=1), noise[rows].sum(axis=1))
+    if not np.isfinite(spread).all():
+        return Interval(value, float(np.min(spread)), math.inf)
+    low, high = np.percentile(spread, [2.5, 97.5])
+    return Interval(value, float(low), float(high))
+
+
+def paired_drop(first: Array, second: Array) -> Interval:
+    """Difference of two success rates on the same samples, with the normal interval of the paired difference.
+
+    Args:
+        first: success of each sample, 0 or 1.
+        second: likewise.
+    """
+    difference = first.astype(float) - second.astype(float)
+    mean = float(difference.mean())
+    half = _Z95 * float(difference.std()) / math.sqrt(len(difference))
+    return Interval(mean, mean - half, mean + half)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Both models' outputs on one data set.
+
+    Attributes:
+        float_outputs: one array ``[n, …]`` for each output.
+        int8_outputs: likewise.
+        labels: as the data gave them, or ``None``.
+    """
+
+    float_outputs: list[Array]
+    int8_outputs: list[Array]
+    labels: Array | None
+
+
+def run_both(
+    float_session: Session, int8_session: Session, data: CalibrationSet, progress: Callable[[int], None]
+) -> Runs:
+    """Run both models on every sample.
+
+    Args:
+        float_session: the float model.
+        int8_session: the exported file.
+        data: what to run on.
+        progress: called with the number of samples done.
+    """
+    collected: tuple[list[list[Array]], list[list[Array]]] = ([], [])
+    labels: list[Any] = []
+    for number, ready in enumerate(data, 1):
+        for session, into in zip((float_session, int8_session), collected, strict=True):
+            result = session.run(ready.inputs)
+            into.append([result] if not isinstance(result, dict) else [result[spec.name] for spec in session.outputs])
+        labels.append(ready.label)
+        progress(number)
+    if not labels:
+        raise DataError(f"{data.source.origin} gave no sample.")
+
+    def stack(rows: list[list[Array]]) -> list[Array]:
+        return [np.concatenate([row[position] for row in rows]) for position in range(len(rows[0]))]
+
+    known = [label is not None for label in labels]
+    return Runs(stack(collected[0]), stack(collected[1]), np.asarray(labels) if all(known) else None)
+
+
+def looks_like_classes(output: Array, inputs: CalibrationSet) -> bool:
+    """Whether an output is class scores: ``[n, classes]``, and not a reconstruction of the input."""
+    if output.ndim != 2 or output.shape[1] < 2 or output.dtype.kind != "f":
+        return False
+    return all(spec.shape[1:] != output.shape[1:] for spec in inputs.inputs)
+
+
+def figures(runs: Runs, data: CalibrationSet, names: Sequence[str], metric: Any) -> SetFigures:
+    """Compare what ``run_both`` collected.
+
+    Args:
+        runs: both models' outputs.
+        data: what they ran on.
+        names: the outputs' names.
+        metric: ``"accuracy"``, a function ``(outputs, labels) -> float``, or its text form.
+
+    Raises:
+        DataError: the labels do not fit the outputs.
+    """
+    outputs = []
+    for name, exact, rounded in zip(names, runs.float_outputs, runs.int8_outputs, strict=True):
+        a = exact.reshape(len(exact), -1).astype(np.float64)
+        difference = a - rounded.reshape(len(rounded), -1)
+        agreement = None
+        if looks_like_classes(exact, data):
+            same = int((exact.argmax(axis=1) == rounded.argmax(axis=1)).sum())
+            agreement = wilson(same, len(exact))
+        outputs.append(
+            OutputFigures(
+                name,
+                sqnr_db((a**2).sum(axis=1), (difference**2).sum(axis=1)),
+                agreement,
+                float(np.abs(difference).max()),
+            )
+        )
+    measured = _metric(runs, metric, data.source.origin) if runs.labels is not None else None
+    return SetFigures(data.source.origin, len(runs.float_outputs[0]), tuple(outputs), measured)
+
+
+def _metric(runs: Runs, metric: Any, origin: str) -> Metric:
+    labels = runs.labels
+    assert labels is not None  # the caller has looked
+    if callable(metric) or metric != "accuracy":
+        return _own_metric(runs, labels, metric)
+    exact, rounded = runs.float_outputs[0], runs.int8_outputs[0]
+    if exact.ndim != 2 or exact.shape[1] < 2:
+        raise DataError(
+            f"accuracy needs class scores, and the first output has shape {list(exact.shape[1:])}: pass --metric."
+        )
+    if labels.ndim == 2 and labels.shape[1] == exact.shape[1]:
+        labels = labels.argmax(axis=1)
+    labels = labels.reshape(-1)
+    if len(labels) != len(exact) or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{origin}: labels of shape {list(labels.shape)} {labels.dtype}: one class number per sample was expected."
+        )
+    if labels.min() < 0 or labels.max() >= exact.shape[1]:
+        raise DataError(
+            f"{origin}: labels from {labels.min()} to {labels.max()}, the model has {exact.shape[1]} classes (0 to "
+            f"{exact.shape[1] - 1}). Are these the labels of this model?"
+        )
+    first, second = exact.argmax(axis=1) == labels, rounded.argmax(axis=1) == labels
+    return Metric(
+        "accuracy",
+        wilson(int(first.sum()), len(first)),
+        wilson(int(second.sum()), len(second)),
+        paired_drop(first, second),
+    )
+
+
+def _own_metric(runs: Runs, labels: Array, metric: Any) -> Metric:
+    """A caller's metric, its intervals by bootstrap over samples."""
+    if isinstance(metric, str):
+        if ":" not in metric:
+            raise OptionError(f"unknown metric {metric!r}: accuracy or module:function was expected.")
+        metric = load_function(metric)
+
+    def score(outputs: list[Array], rows: Array) -> float:
+        chosen = [output[rows] for output in outputs]
+        return float(metric(chosen[0] if len(chosen) == 1 else chosen, labels[rows]))
+
+    count = len(labels)
+    everything = np.arange(count)
+    random = np.random.default_rng(0)
+    pairs = np.array(
+        [
+            (score(runs.float_outputs, rows), score(runs.int8_outputs, rows))
+            for rows in (random.integers(0, count, count) for _ in range(200))
+        ]
+    )
+
+    def interval(value: float, samples: Array) -> Interval:
+        low, high = np.percentile(samples, [2.5, 97.5])
+        return Interval(value, float(low), float(high))
+
+    a, b = score(runs.float_outputs, everything), score(runs.int8_outputs, everything)
+    name = getattr(metric, "__name__", "metric")
+    return Metric(name, interval(a, pairs[:, 0]), interval(b, pairs[:, 1]), interval(a - b, pairs[:, 0] - pairs[:, 1]))
+
+
+def verify(
+    float_model: bytes,
+    exported: ModelFile,
+    sets: dict[str, CalibrationSet],
+    *,
+    io_type: str,
+    strict: bool,
+    allow_custom: tuple[str, ...],
+    int8_operators: frozenset[str],
+    metric: Any,
+    choice: DelegateChoice,
+    progress: Callable[[str, int, int], None],
+) -> VerifyReport:
+    """Check the exported file and compare it with the float model.
+
+    Args:
+        float_model: the pivot.
+        exported: the file as it was written and read back.
+        sets: data by name.
+        io_type: what the inputs and outputs should be.
+        strict: whether an operator on floats is a failure (recipe ``int8``).
+        allow_custom: custom operators that may be there.
+        int8_operators: what the quantizer has an int8 form for, to say why an operator stayed float.
+        metric: see ``figures``.
+        choice: the target's delegate; one that cannot run a model here is replaced by XNNPACK.
+        progress: called as ``progress(step, done, total)``.
+    """
+    spec = runnable_here(choice)
+    runnable = DelegateChoice(spec, choice.reason)
+    seen = inspect(exported)
+    on: dict[str, SetFigures] = {}
+    engine = "none"
+    failure: str | None = None
+    try:
+        with Session(ModelFile.read(float_model), runnable) as exact, Session(exported, runnable) as rounded:
+            engine = rounded.engine
+            partitions = str(rounded.partitions)
+            for name, data in sets.items():
+                step, total = f"Comparing float and int8 ({name} data)", data.source.total or 0
+                runs = run_both(
+                    exact,
+                    rounded,
+                    data,
+                    lambda done, step=step, total=total: progress(step, done, total),  # type: ignore[misc]
+                )
+                on[name] = figures(runs, data, [output.name for output in exported.outputs], metric)
+    except EngineError as error:
+        failure, partitions = str(error), "none"
+    float_ops = tuple((op.name, why_float(op.name, int8_operators)) for op in seen.float_ops)
+    return VerifyReport(
+        checks=_checks(seen, exported, io_type, strict, allow_custom, float_ops, failure, engine, partitions),
+        on=on,
+        engine=engine,
+        delegate=spec.kind,
+        float_bytes=len(float_model),
+        int8_bytes=len(exported.content),
+        int8_mac_share=seen.int8_mac_share,
+        float_ops=float_ops,
+    )
+
+
+def runnable_here(choice: DelegateChoice) -> DelegateSpec:
+    """The target's delegate where this machine can run a model on it, else XNNPACK with as many threads."""
+    return choice.spec if choice.spec.kind in ("xnnpack", "none") else DelegateSpec("xnnpack", choice.spec.threads)
+
+
+def why_float(name: str, int8_operators: frozenset[str]) -> str:
+    """Why an operator still computes on floats."""
+    if name in EDGE_OPERATORS:
+        return "changes the type at an edge"
+    if name not in int8_operators:
+        return "litert-quantizer has no int8 form of it"
+    return "litert-quantizer left it: the types or constants around it do not allow int8"
+
+
+def _checks(
+    seen: Inspection,
+    exported: ModelFile,
+    io_type: str,
+    strict: bool,
+    allow_custom: tuple[str, ...],
+    float_ops: tuple[tuple[str, str], ...],
+    failure: str | None,
+    engine: str,
+    partitions: str,
+) -> tuple[Check, ...]:
+    ends = [
+        spec for spec in (*exported.inputs, *exported.outputs) if spec.dtype in ("int8", "uint8", "float32", "int16")
+    ]
+    share = seen.int8_mac_share
+    foreign = [*seen.flex_ops, *(name for name in seen.custom_ops if name not in allow_custom)]
+    names = ", ".join(sorted({f"{name} ({why})" for name, why in float_ops}))
+    left = names if names else "none"
+    return (
+        Check(
+            "input and output types",
+            all(spec.dtype == io_type for spec in ends),
+            ", ".join(f"{spec.name} {spec.dtype}" for spec in (*exported.inputs, *exported.outputs)),
+        ),
+        Check(
+            "multiply-accumulates in int8",
+            None if share is None else (share == 1 or not strict),
+            "the model has none" if share is None else f"{100 * share:.1f} % of {seen.macs:,}",
+        ),
+        Check("operators left in float", not float_ops or not strict, left),
+        Check("no Flex or custom operators", not foreign, ", ".join(foreign) or "none"),
+        Check("loads and runs", failure is None, failure or engine),
+        Check("delegated", None, partitions),
+    )

@@ -1,0 +1,106 @@
+"""Take a trained model, make it int8, prove that it is still right, and run it on a small device.
+
+``edgekit.load`` opens a ``.tflite`` file for running, ``edgekit.convert`` makes one, ``edgekit.inspect`` shows one,
+``edgekit.benchmark`` measures one. Importing this package loads numpy and the standard library, nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgekit.api import convert as convert
+from edgekit.api import load as load
+from edgekit.errors import AlreadyQuantisedError as AlreadyQuantisedError
+from edgekit.errors import ConversionError as ConversionError
+from edgekit.errors import DataError as DataError
+from edgekit.errors import DelegateError as DelegateError
+from edgekit.errors import EdgekitError as EdgekitError
+from edgekit.errors import EngineError as EngineError
+from edgekit.errors import GateError as GateError
+from edgekit.errors import ModelFileError as ModelFileError
+from edgekit.errors import OptionError as OptionError
+from edgekit.errors import OutputError as OutputError
+from edgekit.errors import ProfileError as ProfileError
+from edgekit.errors import TensorError as TensorError
+from edgekit.inspection import inspect as inspect
+from edgekit.manifest import Manifest as Manifest
+from edgekit.modelfile import ModelFile as ModelFile
+from edgekit.preprocess import Preprocessing as Preprocessing
+from edgekit.runtime.delegates import DelegateChoice as DelegateChoice
+from edgekit.runtime.delegates import DelegateSpec as DelegateSpec
+from edgekit.runtime.delegates import PartitionReport as PartitionReport
+from edgekit.runtime.latency import LatencyLog as LatencyLog
+from edgekit.runtime.latency import LatencySummary as LatencySummary
+from edgekit.runtime.latency import RunRecord as RunRecord
+from edgekit.runtime.latency import read_log as read_log
+from edgekit.runtime.session import Session as Session
+from edgekit.tensors import QuantParams as QuantParams
+from edgekit.tensors import TensorSpec as TensorSpec
+
+if TYPE_CHECKING:
+    from edgekit_convert import Conversion as Conversion
+    from edgekit_convert import VerifyReport as VerifyReport
+    from edgekit_profiles import DeviceProfile as DeviceProfile
+
+    from edgekit.bench import BenchmarkReport as BenchmarkReport
+    from edgekit.bench import benchmark as benchmark
+
+__version__ = "0.1.0"
+
+#: Names that need more than numpy, and where they come from when they are first used.
+_LAZY: dict[str, str] = {
+    "BenchmarkReport": "edgekit.bench",
+    "Conversion": "edgekit_convert",
+    "DeviceProfile": "edgekit_profiles",
+    "VerifyReport": "edgekit_convert",
+    "benchmark": "edgekit.bench",
+}
+
+__all__ = [
+    "AlreadyQuantisedError",
+    "BenchmarkReport",
+    "Conversion",
+    "ConversionError",
+    "DataError",
+    "DelegateChoice",
+    "DelegateError",
+    "DelegateSpec",
+    "DeviceProfile",
+    "EdgekitError",
+    "EngineError",
+    "GateError",
+    "LatencyLog",
+    "LatencySummary",
+    "Manifest",
+    "ModelFile",
+    "ModelFileError",
+    "OptionError",
+    "OutputError",
+    "PartitionReport",
+    "Preprocessing",
+    "ProfileError",
+    "QuantParams",
+    "RunRecord",
+    "Session",
+    "TensorError",
+    "TensorSpec",
+    "VerifyReport",
+    "__version__",
+    "benchmark",
+    "convert",
+    "inspect",
+    "load",
+    "read_log",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,156 @@
+"""``load`` and ``convert``: the one place, with the command line, that joins the three packages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.errors import EngineError
+from edgekit.modelfile import ModelFile
+from edgekit.preprocess import Preprocessing
+from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
+from edgekit.runtime.session import Session
+
+if TYPE_CHECKING:
+    from edgekit_convert import Conversion
+
+
+def choose(
+    model: ModelFile | None, *, delegate: str | None = None, device: str | None = None, threads: int | None = None
+) -> DelegateChoice:
+    """The delegate for a model: the one that was named, or the profile's pick.
+
+    Args:
+        model: the model it is for, or ``None`` when only the machine matters.
+        delegate: a delegate's name, or ``None`` to let the device profile choose.
+        device: a profile id, or ``None`` to detect the machine.
+        threads: CPU threads, or ``None`` for the profile's number (1 when the delegate was named).
+
+    Raises:
+        DelegateError: the name is unknown.
+        ProfileError: the profile is unknown.
+    """
+    if delegate is not None and device is None:
+        return DelegateChoice(DelegateSpec(delegate, threads), "named by the caller")
+    import edgekit_profiles
+
+    choice = edgekit_profiles.choose_delegate(device=device, model=model, threads=threads)
+    if delegate is not None:
+        spec = DelegateSpec(delegate, threads or choice.spec.threads)
+        return DelegateChoice(spec, "named by the caller", (), choice.profile_id)
+    return choice
+
+
+def load(
+    source: str | os.PathLike[str] | bytes | ModelFile,
+    *,
+    delegate: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    engine: str | None = None,
+    io: str = "float",
+    preprocess: bool = False,
+    require: str | None = None,
+    log: str | os.PathLike[str] | None = None,
+) -> Session:
+    """Load a model for running.
+
+    Args:
+        source: a ``.tflite`` file, its bytes, or a ``ModelFile``.
+        delegate: ``xnnpack``, ``none``, ``gpu`` or ``edgetpu``; ``None`` lets the device profile choose.
+        device: a profile id; ``None`` detects the machine when no delegate was named.
+        threads: CPU threads; ``None`` for the profile's number, which is 1 when the delegate was named.
+        engine: ``litert``, ``tflite-runtime`` or ``tensorflow``; ``None`` for the first that is installed.
+        io: ``"float"`` for real numbers in and out, ``"native"`` for the file's own integers.
+        preprocess: apply the manifest's preprocessing to each run's inputs.
+        require: a delegate that must take every operator, or loading fails.
+        log: a JSON Lines file to append each run's times to.
+
+    Returns:
+        A ``Session``; use it as a context manager.
+
+    Raises:
+        EdgekitError: the file, the delegate or the interpreter is not usable; the message says what to do.
+    """
+    model = source if isinstance(source, ModelFile) else ModelFile.read(source)
+    choice = choose(model, delegate=delegate, device=device, threads=threads)
+    path = Path(log) if log is not None else None
+    return Session(model, choice, engine=engine, io=io, preprocess=preprocess, require=require, log=path)
+
+
+def convert(
+    source: Any,
+    calibration: Any,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    recipe: str = "auto",
+    io: str = "int8",
+    normalize: Sequence[float] | str | None = None,
+    resize: tuple[int, int] | str | None = None,
+    color: str | None = None,
+    preprocessing: Mapping[str, Preprocessing] | None = None,
+    labels: Sequence[str] | None = None,
+    device: str | None = None,
+    verify: Any = None,
+    metric: Any = "accuracy",
+    samples: int = 1000,
+    allow_custom: Sequence[str] = (),
+    overwrite: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Conversion:
+    """Turn a trained model into an int8 ``.tflite`` model and prove it against the float model.
+
+    Args:
+        source: a ``.keras``, ``.h5`` or float ``.tflite`` file, a SavedModel folder, or a Keras model in memory.
+        calibration: representative data: an array ``[n, …]``, a dict of them by input name, a list of
+            samples, a function that returns a new iterator, or the command line's text form
+            (``file.npy``, ``file.npz:key``, ``file.npz:x=key,y=key``, a folder of images, ``module:function``).
+        output: where to write the model; ``None`` leaves that to ``Conversion.save``.
+        recipe: ``auto`` or ``int8``. Both quantise every operator that has an int8 form; ``int8`` fails when an
+            operator has none.
+        io: the file's input and output type: ``int8``, ``uint8`` or ``float32``.
+        normalize: ``(mean, std)``, or one mean and one standard deviation for each channel
+            (``m1, m2, m3, s1, s2, s3``); ``"none"`` says that the raw values are what the model was trained on.
+        resize: ``(width, height)`` to resize images to.
+        color: ``rgb`` or ``bgr``: the order that the model was trained on.
+        preprocessing: by input name, instead of the three options above.
+        labels: class names, in output order.
+        device: a profile id: the device that the model is for; ``None`` for this machine.
+        verify: data like ``calibration``, with labels where there are some, that the proof runs on as well.
+        metric: ``accuracy``, or a function ``(outputs, labels) -> float``, or ``module:function``.
+        samples: use at most this many samples of each data set, spread evenly.
+        allow_custom: names of custom operators that may stay in the model.
+        overwrite: replace ``output`` when it exists.
+        progress: called as ``progress(step, done, total)``.
+
+    Returns:
+        The ``Conversion``: the model file, the proof, and what was done.
+
+    Raises:
+        EdgekitError: the source, the data or an option is not usable, or the result fails a gate.
+    """
+    try:
+        import edgekit_convert
+    except ImportError as error:
+        raise EngineError(f"the converter needs more packages ({error}): `pip install 'edgekit[convert]'`.") from error
+    return edgekit_convert.convert(
+        source,
+        calibration,
+        output=Path(output) if output is not None else None,
+        recipe=recipe,
+        io=io,
+        normalize=normalize,
+        resize=resize,
+        color=color,
+        preprocessing=preprocessing,
+        labels=labels,
+        choice=choose(None, device=device),
+        verify=verify,
+        metric=metric,
+        samples=samples,
+        allow_custom=tuple(allow_custom),
+        overwrite=overwrite,
+        progress=progress,
+    )

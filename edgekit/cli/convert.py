@@ -1,0 +1,151 @@
+"""``edgekit convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgekit.cli.output import console, print_json, progress_bar, size_text
+from edgekit.cli.proof import print_findings, print_verification
+
+_DATA = "DATA"
+
+
+@click.command("convert")
+@click.argument("source")
+@click.option("--calibration", required=True, metavar=_DATA, help="Representative data; see below.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Where to write the model.  [default: SOURCE's name with _int8.tflite, in this folder]",
+)
+@click.option(
+    "--recipe",
+    type=click.Choice(["auto", "int8"]),
+    default="auto",
+    show_default=True,
+    help="auto: int8 wherever there is a form of it. int8: the same, and fail when an operator has none.",
+)
+@click.option(
+    "--io",
+    type=click.Choice(["int8", "uint8", "float32"]),
+    default="int8",
+    show_default=True,
+    help="What the file's inputs and outputs are.",
+)
+@click.option(
+    "--normalize",
+    metavar="MEAN,STD",
+    help="(x - MEAN) / STD, as in training; one pair, or all means, then all deviations. 'none' says that raw values are right.",
+)
+@click.option("--resize", metavar="WxH", help="Resize images to this size.")
+@click.option(
+    "--color", type=click.Choice(["rgb", "bgr"]), help="The colour order of training; images are given in RGB."
+)
+@click.option("--labels", type=click.Path(path_type=Path), help="Class names, one a line, in output order.")
+@click.option(
+    "--device",
+    metavar="ID",
+    help="The device that the model is for; see `edgekit devices list`.  [default: this machine]",
+)
+@click.option("--verify", metavar=_DATA, help="Further data that the proof runs on, with labels where there are some.")
+@click.option(
+    "--metric",
+    default="accuracy",
+    show_default=True,
+    metavar="accuracy|MODULE:FUNCTION",
+    help="The task's figure where there are labels; a function takes (outputs, labels).",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Use at most this many samples of each data set, spread evenly.",
+)
+@click.option(
+    "--allow-custom", multiple=True, metavar="NAME", help="A custom operator that may stay in the model; repeatable."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the output file when it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def command(
+    source: str,
+    calibration: str,
+    output: Path | None,
+    recipe: str,
+    io: str,
+    normalize: str | None,
+    resize: str | None,
+    color: str | None,
+    labels: Path | None,
+    device: str | None,
+    verify: str | None,
+    metric: str,
+    samples: int,
+    allow_custom: tuple[str, ...],
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Turn a trained model into a proven int8 .tflite file.
+
+    SOURCE is a .keras, .h5 or float .tflite file, or a SavedModel folder.
+
+    DATA is file.npy, file.npz:KEY, file.npz:x=KEY,y=KEY (y are labels), a folder of images (sub-folders are labels), or
+    module:function.
+    """
+    from edgekit.api import convert
+
+    target = output if output is not None else Path(f"{Path(source).stem}_int8.tflite")
+    with progress_bar() as progress:
+        result = convert(
+            source,
+            calibration,
+            output=target,
+            recipe=recipe,
+            io=io,
+            normalize=normalize,
+            resize=resize,
+            color=color,
+            labels=read_labels(labels) if labels is not None else None,
+            device=device,
+            verify=verify,
+            metric=metric,
+            samples=samples,
+            allow_custom=allow_custom,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if as_json:
+        print_json({"output": str(target), **result.to_json()})
+        return
+    print_findings([finding.to_json() for finding in result.findings])
+    print_verification(result.report.to_json())
+    before, after = len(result.float_model), len(result.model.content)
+    console().print(
+        f"{target}: {size_text(after)}, the float model is {size_text(before)} ({before / after:.1f} times as large)",
+        soft_wrap=True,
+    )
+
+
+def read_labels(path: Path) -> list[str]:
+    """Class names from a text file, one a line.
+
+    Raises:
+        DataError: it cannot be read, or is empty.
+    """
+    from edgekit.errors import DataError, from_os_error
+
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise from_os_error(error, path, "read") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not a text file of labels: {error.reason} at byte {error.start}. UTF-8 was expected."
+        ) from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise DataError(f"{path} has no labels: one class name a line was expected.")
+    return names

@@ -1,0 +1,89 @@
+"""How the proof of a conversion is printed, after converting and when inspecting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from edgekit.cli.output import console
+
+_MARKS = {True: ("pass", "green"), False: ("FAIL", "bold red"), None: ("", "")}
+
+
+def print_findings(findings: Sequence[Mapping[str, str]]) -> None:
+    """Print findings, warnings first and marked."""
+    out = console()
+    for finding in sorted(findings, key=lambda item: item["level"] != "warning"):
+        warning = finding["level"] == "warning"
+        text = Text(f"{finding['level']}: ", style="bold yellow" if warning else "dim")
+        text.append(f"{finding['text']} [{finding['code']}]", style="" if warning else "dim")
+        out.print(text)
+
+
+def print_verification(verification: Mapping[str, Any]) -> None:
+    """Print a manifest's ``verification`` block: checks, then figures by data set."""
+    out = console()
+    checks = Table(title="Checks of the exported file", title_justify="left", title_style="bold", show_header=False)
+    checks.add_column(no_wrap=True)
+    checks.add_column(no_wrap=True)
+    checks.add_column(overflow="fold")
+    for check in verification.get("checks", ()):
+        mark, style = _MARKS[check["passed"]]
+        checks.add_row(check["name"], Text(mark, style=style), Text(check["text"]))
+    out.print(checks)
+    sets = verification.get("on", {})
+    if not sets:
+        return
+    title = f"Float against int8, on {verification.get('engine')}, {verification.get('delegate')} (95 % intervals)"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    several = any(len(figures["outputs"]) > 1 for figures in sets.values())
+    for column in ("data", "samples", *(["output"] if several else []), "agreement", "SQNR", "float", "int8", "drop"):
+        table.add_column(column, no_wrap=column != "output", overflow="fold")
+    for name, figures in sets.items():
+        metric = figures.get("metric")
+        for number, output in enumerate(figures["outputs"]):
+            own = metric if number == 0 else None
+            table.add_row(
+                name if number == 0 else "",
+                str(figures["count"]) if number == 0 else "",
+                *([output["name"]] if several else []),
+                _percent(output["agreement"]),
+                _decibels(output["sqnr_db"]),
+                _metric(own, "float"),
+                _metric(own, "int8"),
+                _metric(own, "drop", signed=True),
+            )
+    out.print(table)
+
+
+def _interval(item: Mapping[str, Any], value: str, low: str, high: str) -> str:
+    return f"{value}\n({low} to {high})"
+
+
+def _percent(item: Mapping[str, Any] | None) -> str:
+    if item is None:
+        return "–"
+    value, low, high = (100 * item[key] for key in ("value", "low", "high"))
+    return _interval(item, f"{value:.2f} %", f"{low:.1f}", f"{high:.1f}")
+
+
+def _decibels(item: Mapping[str, Any]) -> str:
+    value, low, high = (item[key] for key in ("value", "low", "high"))
+    if value is None:
+        return "no error"
+    return _interval(item, f"{value:.1f} dB", f"{low:.1f}", "∞" if high is None else f"{high:.1f}")
+
+
+def _metric(metric: Mapping[str, Any] | None, side: str, *, signed: bool = False) -> str:
+    if metric is None:
+        return "–"
+    item, name = metric[side], metric["name"]
+    value, low, high = (item[key] for key in ("value", "low", "high"))
+    if name == "accuracy":
+        sign = "+" if signed else ""
+        text, ends = f"{100 * value:{sign}.2f}", (f"{100 * low:{sign}.1f}", f"{100 * high:{sign}.1f}")
+        return _interval(item, f"{text} points" if signed else f"{text} %", *ends)
+    return _interval(item, f"{value:.4g} {name}", f"{low:.4g}", f"{high:.4g}")

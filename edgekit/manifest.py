@@ -1,0 +1,175 @@
+"""The manifest: what travels inside the model file, and how it is packed there.
+
+A model file is a standard flatbuffer with a ZIP appended, as TensorFlow Lite metadata does for
+associated files: ``edgekit.json`` (this manifest) and ``labels.txt``. One missing byte at the end makes a
+ZIP invisible, so the flatbuffer's own ``metadata`` table announces it: the entry ``edgekit`` holds 16 bytes,
+the magic ``EKMF``, a 32-bit schema number and the flatbuffer's length as 64-bit, little-endian.
+An entry without a manifest behind it is a damaged file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgekit.errors import ModelFileError
+from edgekit.preprocess import Preprocessing
+
+SCHEMA = 1
+ENTRY = "edgekit"
+MANIFEST_NAME = "edgekit.json"
+LABELS_NAME = "labels.txt"
+_ANNOUNCEMENT = struct.Struct("<4sIQ")
+_MAGIC = b"EKMF"
+#: A manifest is text about a model; more than this is not one.
+_MAX_BYTES = 64 * 1024 * 1024
+#: The ZIP format's earliest date, so that the same input gives the same bytes.
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What edgekit knows about a model file, written into the file itself.
+
+    Attributes:
+        sha256: of the flatbuffer part.
+        preprocessing: by input name.
+        labels: class names in output order; empty where unknown.
+        recipe: what was asked for and done: ``name``, ``io`` and more.
+        source: what the model was made from: ``kind``, ``name``, ``float_sha256``.
+        calibration: ``fingerprint``, ``count`` and the findings of the audit.
+        verification: the figures of the proof, as ``VerifyReport.to_json`` gives them.
+        runtime: ``proven``: the oldest runtime that was seen to load and run the file.
+        tools: versions of what made the file.
+    """
+
+    sha256: str
+    preprocessing: Mapping[str, Preprocessing] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    verification: Mapping[str, Any] = field(default_factory=dict)
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``edgekit.json``."""
+        return {
+            "schema": SCHEMA,
+            "sha256": self.sha256,
+            "preprocessing": {name: item.to_json() for name, item in self.preprocessing.items()},
+            "labels": list(self.labels),
+            "recipe": dict(self.recipe),
+            "source": dict(self.source),
+            "calibration": dict(self.calibration),
+            "verification": dict(self.verification),
+            "runtime": dict(self.runtime),
+            "tools": dict(self.tools),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], origin: str) -> Manifest:
+        """Read ``edgekit.json``.
+
+        Raises:
+            ModelFileError: it is of a newer schema, or not a manifest.
+        """
+        schema = data.get("schema")
+        if not isinstance(schema, int) or schema < 1:
+            raise ModelFileError(f"{origin}: its manifest has schema {schema!r}, a positive integer was expected.")
+        if schema > SCHEMA:
+            raise ModelFileError(
+                f"{origin}: its manifest has schema {schema}, this edgekit reads up to {SCHEMA}. Update edgekit."
+            )
+        try:
+            return cls(
+                sha256=str(data["sha256"]),
+                preprocessing={name: Preprocessing.from_json(item) for name, item in data["preprocessing"].items()},
+                labels=tuple(str(label) for label in data.get("labels", ())),
+                recipe=data.get("recipe", {}),
+                source=data.get("source", {}),
+                calibration=data.get("calibration", {}),
+                verification=data.get("verification", {}),
+                runtime=data.get("runtime", {}),
+                tools=data.get("tools", {}),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise ModelFileError(
+                f"{origin}: its manifest is not valid ({error!r}). Convert the model again."
+            ) from error
+
+
+def announcement(flatbuffer_bytes: int) -> bytes:
+    """The 16 bytes of the flatbuffer's ``edgekit`` metadata entry."""
+    return _ANNOUNCEMENT.pack(_MAGIC, SCHEMA, flatbuffer_bytes)
+
+
+def append(flatbuffer: bytes, manifest: Manifest) -> bytes:
+    """Return the model file: ``flatbuffer``, then the ZIP with the manifest and the labels.
+
+    Args:
+        flatbuffer: with an ``edgekit`` metadata entry that holds its own length.
+        manifest: what to write; its ``sha256`` must be the flatbuffer's.
+    """
+    import zipfile
+
+    stream = io.BytesIO()
+    stream.write(flatbuffer)
+    with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
+        text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+        archive.writestr(zipfile.ZipInfo(MANIFEST_NAME, _ZIP_DATE), text.encode())
+        if manifest.labels:
+            lines = "".join(f"{label}\n" for label in manifest.labels)
+            archive.writestr(zipfile.ZipInfo(LABELS_NAME, _ZIP_DATE), lines.encode())
+    return stream.getvalue()
+
+
+def read(content: bytes, entry: bytes | None, origin: str) -> tuple[Manifest | None, str]:
+    """Read the manifest behind a flatbuffer.
+
+    Args:
+        content: the whole file.
+        entry: the flatbuffer's ``edgekit`` metadata entry, or ``None``.
+        origin: what to call the file in messages.
+
+    Returns:
+        The manifest, ``None`` where the file announces none, and the sha256 of the flatbuffer part.
+
+    Raises:
+        ModelFileError: a manifest is announced and missing, or does not belong to this flatbuffer.
+    """
+    if entry is None:
+        return None, hashlib.sha256(content).hexdigest()
+    again = "Copy or download the file again, or convert the model again."
+    if len(entry) != _ANNOUNCEMENT.size or entry[:4] != _MAGIC:
+        raise ModelFileError(f"{origin} is damaged: its edgekit entry is not valid. {again}")
+    _, _, length = _ANNOUNCEMENT.unpack(entry)
+    if length > len(content):
+        raise ModelFileError(f"{origin} is cut short: {len(content)} bytes of a {length}-byte flatbuffer. {again}")
+    sha256 = hashlib.sha256(memoryview(content)[:length]).hexdigest()
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(content[length:])) as archive:
+            info = archive.getinfo(MANIFEST_NAME)
+            if info.file_size > _MAX_BYTES:
+                raise ModelFileError(f"{origin}: its manifest claims {info.file_size} bytes. {again}")
+            data = json.loads(archive.read(info))
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ModelFileError(
+            f"{origin} is damaged or cut short: it announces a manifest, and none can be read ({error}). {again}"
+        ) from error
+    if not isinstance(data, dict):
+        raise ModelFileError(f"{origin}: its manifest is not a JSON object. {again}")
+    manifest = Manifest.from_json(data, origin)
+    if manifest.sha256 != sha256:
+        raise ModelFileError(
+            f"{origin} is damaged: its flatbuffer has sha256 {sha256[:16]}…, its manifest says {manifest.sha256[:16]}…. {again}"
+        )
+    return manifest, sha256

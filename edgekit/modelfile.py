@@ -1,0 +1,95 @@
+"""``ModelFile``: a model's bytes, what they describe, and the manifest that came with them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgekit import manifest as _manifest
+from edgekit.errors import ModelFileError, from_os_error
+from edgekit.graph import Graph, Tensor, parse
+from edgekit.manifest import Manifest
+from edgekit.tensors import TensorSpec
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A checked ``.tflite`` model; never changes.
+
+    Attributes:
+        content: the whole file.
+        sha256: of the flatbuffer part.
+        graph: the structure, as parsed.
+        manifest: what edgekit wrote into the file, or ``None``.
+        path: where it was read from, or ``None`` for bytes.
+    """
+
+    content: bytes = field(repr=False)
+    sha256: str
+    graph: Graph = field(repr=False)
+    manifest: Manifest | None = field(repr=False)
+    path: Path | None
+
+    @classmethod
+    def read(cls, source: str | os.PathLike[str] | bytes) -> ModelFile:
+        """Read and check a model.
+
+        Args:
+            source: a path, or a whole file's bytes.
+
+        Raises:
+            ModelFileError: missing, unreadable, damaged, or not a TFLite model.
+        """
+        if isinstance(source, bytes | bytearray | memoryview):
+            path, origin, content = None, "the model", bytes(source)
+        else:
+            path = Path(source)
+            origin = str(path)
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise from_os_error(error, path, "read") from error
+        graph = parse(content, origin)
+        manifest, sha256 = _manifest.read(content, graph.metadata.get(_manifest.ENTRY), origin)
+        return cls(content, sha256, graph, manifest, path)
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        return str(self.path) if self.path is not None else "the model"
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs, in the main subgraph's order."""
+        return self._specs("inputs")
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs, in the main subgraph's order."""
+        return self._specs("outputs")
+
+    def _specs(self, side: str) -> tuple[TensorSpec, ...]:
+        main = self.graph.main
+        names: dict[int, str] = {}
+        for signature in self.graph.signatures:
+            if signature.subgraph == 0:
+                names = {index: name for name, index in getattr(signature, side)}
+                break
+        return tuple(_spec(main.tensors[index], names.get(index)) for index in getattr(main, side))
+
+    def output(self, name: str) -> TensorSpec:
+        """One output by name.
+
+        Raises:
+            ModelFileError: there is no such output.
+        """
+        for spec in self.outputs:
+            if spec.name == name:
+                return spec
+        raise ModelFileError(f"{self.name} has no output {name!r}: {', '.join(spec.name for spec in self.outputs)}.")
+
+
+def _spec(tensor: Tensor, name: str | None) -> TensorSpec:
+    quant = tensor.quant if tensor.quant is not None and tensor.dtype != "float32" else None
+    return TensorSpec(name or tensor.name, tensor.shape_signature, tensor.dtype, quant)

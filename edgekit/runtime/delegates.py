@@ -1,0 +1,168 @@
+"""Delegates: what can be asked for, what was chosen and why, and what a delegate took of a graph.
+
+The only place that loads a native delegate library.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import DelegateError
+
+#: ``xnnpack``: the CPU delegate that is built into the interpreters. ``none``: the interpreter's own kernels.
+KINDS: tuple[str, ...] = ("xnnpack", "none", "gpu", "edgetpu")
+
+#: Where libedgetpu lies after its own installer (Coral documentation, "Install the Edge TPU runtime").
+EDGETPU_LIBRARIES: tuple[str, ...] = ("libedgetpu.so.1", "libedgetpu.1.dylib", "edgetpu.dll")
+
+
+@dataclass(frozen=True)
+class DelegateSpec:
+    """A delegate as it is asked for.
+
+    Attributes:
+        kind: one of ``KINDS``.
+        threads: CPU threads; ``None`` leaves it to the profile, which means 1 without one.
+        options: passed to a delegate library as they are.
+    """
+
+    kind: str
+    threads: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise DelegateError(f"unknown delegate {self.kind!r}: expected one of {', '.join(KINDS)}.")
+        if self.threads is not None and not 1 <= self.threads <= 1024:
+            raise DelegateError(f"{self.threads} threads asked for: from 1 to 1024 were expected.")
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A delegate that was not chosen.
+
+    Attributes:
+        kind: which.
+        reason: why, in a sentence that names the remedy where there is one.
+    """
+
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DelegateChoice:
+    """The delegate that was picked, and why each other one was not.
+
+    Attributes:
+        spec: the pick.
+        reason: why.
+        rejected: the others.
+        profile_id: the device profile that the choice follows, or ``None`` when the caller named the delegate.
+    """
+
+    spec: DelegateSpec
+    reason: str
+    rejected: tuple[Rejected, ...] = ()
+    profile_id: str | None = None
+
+
+@dataclass(frozen=True)
+class PartitionReport:
+    """What a delegate took of a graph, read back from the interpreter.
+
+    Attributes:
+        delegate: the delegate's name as asked for.
+        partitions: operator indices of each part that the delegate runs.
+        outside: indices of the operators that the interpreter's own kernels run.
+        op_names: the name of every operator of the main subgraph.
+    """
+
+    delegate: str
+    partitions: tuple[tuple[int, ...], ...]
+    outside: tuple[int, ...]
+    op_names: tuple[str, ...]
+
+    @property
+    def taken(self) -> int:
+        """How many operators the delegate runs."""
+        return sum(len(part) for part in self.partitions)
+
+    def outside_names(self) -> dict[str, int]:
+        """How many operators of each name are outside."""
+        counts: dict[str, int] = {}
+        for index in self.outside:
+            counts[self.op_names[index]] = counts.get(self.op_names[index], 0) + 1
+        return dict(sorted(counts.items()))
+
+    def __str__(self) -> str:
+        total = len(self.op_names)
+        text = f"{self.delegate}: {self.taken} of {total} operators in {len(self.partitions)} partition"
+        text += "" if len(self.partitions) == 1 else "s"
+        if self.outside and self.partitions:
+            names = ", ".join(name if n == 1 else f"{name} x{n}" for name, n in self.outside_names().items())
+            text += f"; outside: {names}"
+        return text
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts and names for a report."""
+        return {
+            "delegate": self.delegate,
+            "partitions": len(self.partitions),
+            "operators": len(self.op_names),
+            "taken": self.taken,
+            "outside": self.outside_names(),
+        }
+
+
+def edgetpu_library() -> str | None:
+    """The name or path of libedgetpu on this machine, or ``None``."""
+    found = ctypes.util.find_library("edgetpu")
+    if found:
+        return found
+    folders = [Path("/usr/lib"), Path("/usr/local/lib"), *Path("/usr/lib").glob("*-linux-gnu*")]
+    for folder in folders:
+        for name in EDGETPU_LIBRARIES:
+            if (folder / name).exists():
+                return str(folder / name)
+    return None
+
+
+def load_library(interpreter_module: Any, spec: DelegateSpec) -> list[Any]:
+    """Load the native library of a delegate.
+
+    Args:
+        interpreter_module: the module that has ``load_delegate`` (LiteRT's, tflite-runtime's or TensorFlow's).
+        spec: what to load.
+
+    Returns:
+        What the interpreter's ``experimental_delegates`` takes; empty for delegates that need no library.
+
+    Raises:
+        DelegateError: the library is missing, or it refused.
+    """
+    if spec.kind in ("xnnpack", "none"):
+        return []
+    if spec.kind == "gpu":
+        raise DelegateError(
+            "the GPU delegate cannot be used yet: this version of edgekit runs models on the CPU and the Edge TPU. "
+            "Use --delegate xnnpack."
+        )
+    library = edgetpu_library()
+    if library is None:
+        raise DelegateError(
+            "the Edge TPU delegate needs the library libedgetpu, and it was not found. "
+            "Install the package libedgetpu1-std, or use --delegate xnnpack."
+        )
+    try:
+        return [interpreter_module.load_delegate(library, dict(spec.options))]
+    except (ValueError, OSError, RuntimeError) as error:
+        raise DelegateError(
+            f"the Edge TPU library {library} refused to start ({str(error) or 'it gave no reason'}). Likely causes: no "
+            "device is connected, the user may not open it (plug it in again after installing the udev rule), or "
+            "another process holds it. Or use --delegate xnnpack."
+        ) from error

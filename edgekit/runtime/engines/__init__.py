@@ -1,0 +1,69 @@
+"""Engines: the interpreters that can run a model, one file each, all with the same two nouns.
+
+A module has ``NAME`` and ``load() -> Loaded``; ``Loaded`` has what ``interpreter.InterpreterEngine`` needs. The order of
+``ENGINES`` is the order in which they are tried.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+from edgekit.errors import EngineError, one_of
+from edgekit.modelfile import ModelFile
+from edgekit.runtime.delegates import DelegateSpec
+from edgekit.runtime.engines.interpreter import InterpreterEngine, Loaded
+
+#: Engine name → the package whose presence makes it available.
+ENGINES: dict[str, str] = {
+    "litert": "ai_edge_litert",
+    "tflite-runtime": "tflite_runtime",
+    "tensorflow": "tensorflow",
+}
+
+
+def installed() -> tuple[str, ...]:
+    """The engines whose package is installed, in order of preference; nothing is imported."""
+    return tuple(name for name, package in ENGINES.items() if importlib.util.find_spec(package) is not None)
+
+
+def open_engine(model: ModelFile, spec: DelegateSpec, name: str | None = None) -> InterpreterEngine:
+    """Load a model into an interpreter.
+
+    Args:
+        model: a checked model.
+        spec: the delegate and threads.
+        name: an engine's name, or ``None`` for the first that is installed.
+
+    Raises:
+        EngineError: none is installed, or the interpreter refused the model.
+        DelegateError: the delegate cannot be loaded.
+    """
+    return InterpreterEngine(_load(name), model, spec)
+
+
+def _load(name: str | None) -> Loaded:
+    if name is None:
+        found = installed()
+        if not found:
+            raise EngineError(
+                "no interpreter is installed. Install one: `pip install ai-edge-litert` (x86-64 and arm64), "
+                "or on armv7l with Python 3.9 to 3.11 `pip install 'edgekit[tflite-runtime]'`."
+            )
+        name = found[0]
+    one_of(name, tuple(ENGINES), "engine")
+    try:
+        if name == "litert":
+            from edgekit.runtime.engines import litert
+
+            return litert.load()
+        if name == "tflite-runtime":
+            from edgekit.runtime.engines import tflite_runtime
+
+            return tflite_runtime.load()
+        from edgekit.runtime.engines import tensorflow_lite
+
+        return tensorflow_lite.load()
+    except ImportError as error:
+        raise EngineError(
+            f"the engine {name!r} cannot be used: {error}. Installed: {', '.join(installed()) or 'none'}."
+        ) from error

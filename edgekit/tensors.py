@@ -1,0 +1,129 @@
+"""What a tensor is (``TensorSpec``), and the affine map between its integers and real numbers.
+
+The map is TensorFlow Lite's: ``real = scale * (integer - zero_point)``, per tensor or per slice of
+one axis (TensorFlow Lite 8-bit quantization specification, "Specification summary").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+#: TFLite's ``TensorType`` codes, by position (schema.fbs, ``enum TensorType``).
+TENSOR_TYPES: tuple[str, ...] = (
+    "float32", "float16", "int32", "uint8", "int64", "string", "bool", "int16", "complex64", "int8",
+    "float64", "complex128", "uint64", "resource", "variant", "uint32", "uint16", "int4", "bfloat16",
+    "int2", "uint4", "float8_e4m3fn", "float8_e5m2",
+)  # fmt: skip
+
+#: Types that numpy holds as they are in the file.
+NUMPY_TYPES: frozenset[str] = frozenset(
+    {"float32", "float16", "int32", "uint8", "int64", "bool", "int16", "complex64", "int8", "float64",
+     "complex128", "uint64", "uint32", "uint16"}
+)  # fmt: skip
+
+_LIMITS: dict[str, tuple[np.float32, np.float32]] = {
+    name: (np.float32(np.iinfo(name).min), np.float32(np.iinfo(name).max))
+    for name in ("int8", "uint8", "int16", "int32")
+}
+
+
+@dataclass(frozen=True)
+class QuantParams:
+    """How a tensor's integers map to real numbers.
+
+    Attributes:
+        scales: one scale, or one for each slice of ``axis``.
+        zero_points: as many integers, each the value that stands for 0.0.
+        axis: the axis that the scales belong to; ignored when there is one scale.
+    """
+
+    scales: tuple[float, ...]
+    zero_points: tuple[int, ...]
+    axis: int = 0
+
+    @property
+    def per_tensor(self) -> bool:
+        """Whether one scale serves the whole tensor."""
+        return len(self.scales) == 1
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a model.
+
+    Attributes:
+        name: the signature's name for it, or the tensor's own where the file has no signature.
+        shape: sizes; -1 where the file leaves a size open.
+        dtype: TFLite's name of the type, which is numpy's for all that numpy has.
+        quant: scale and zero point where the tensor is quantised, else ``None``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    quant: QuantParams | None = None
+
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of ``shape`` fits, an open size taking any positive number."""
+        return len(shape) == len(self.shape) and all(
+            seen == wanted or (wanted == -1 and seen > 0) for seen, wanted in zip(shape, self.shape, strict=True)
+        )
+
+    def __str__(self) -> str:
+        text = f"{self.name} {self.dtype}[{','.join('?' if size == -1 else str(size) for size in self.shape)}]"
+        if self.quant is not None and self.quant.per_tensor:
+            text += f" scale={self.quant.scales[0]:.6g} zero_point={self.quant.zero_points[0]}"
+        return text
+
+
+def _broadcast(values: tuple[float, ...] | tuple[int, ...], rank: int, axis: int) -> Array | np.float32:
+    if len(values) == 1:
+        return np.float32(values[0])
+    array = np.asarray(values, dtype=np.float32)
+    shape = [1] * rank
+    shape[axis] = array.size
+    result: Array = np.reshape(array, shape)
+    return result
+
+
+def quantize(values: Array, quant: QuantParams, dtype: str) -> Array:
+    """Turn real numbers into a tensor's integers: round half to even, then saturate.
+
+    Args:
+        values: real numbers, any shape and numeric dtype.
+        quant: scale and zero point.
+        dtype: an integer numpy type, such as ``"int8"``.
+
+    Returns:
+        An array of ``dtype`` and the same shape. NaN must have been refused before.
+    """
+    low, high = _LIMITS[dtype]
+    rank = np.ndim(values)
+    work: Array = np.divide(values, _broadcast(quant.scales, rank, quant.axis), dtype=np.float32)
+    np.rint(work, out=work)
+    work += _broadcast(quant.zero_points, rank, quant.axis)
+    np.maximum(work, low, out=work)
+    np.minimum(work, high, out=work)
+    return work.astype(dtype)
+
+
+def dequantize(values: Array, quant: QuantParams) -> Array:
+    """Turn a tensor's integers into real numbers.
+
+    Args:
+        values: integers, any shape.
+        quant: scale and zero point.
+
+    Returns:
+        A float32 array of the same shape.
+    """
+    rank = np.ndim(values)
+    work: Array = np.subtract(values, _broadcast(quant.zero_points, rank, quant.axis), dtype=np.float32)
+    work *= _broadcast(quant.scales, rank, quant.axis)
+    return work

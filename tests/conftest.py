@@ -1,0 +1,61 @@
+"""Fixtures and the switch that makes a skipped test a failed one in CI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import models
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--no-skips``: what is skipped elsewhere for want of a part must run in CI."""
+    parser.addoption("--no-skips", action="store_true", help="fail where a test would skip")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Turn skips into failures under ``--no-skips``."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]  # pluggy's wrapper protocol is not in the hook's type
+    if report.skipped and item.config.getoption("--no-skips"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and nothing may skip here: {report.longrepr}"
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder with real models and data for measuring, beside the checkout."""
+    folder = Path(os.environ.get("EDGEKIT_ASSETS", ROOT.parent / "shared" / "assets"))
+    if not folder.is_dir():
+        pytest.skip("the measuring assets are not beside this checkout (set EDGEKIT_ASSETS to their folder)")
+    return folder
+
+
+@pytest.fixture
+def dense_float_file(tmp_path: Path) -> Path:
+    """A tiny float model as a file."""
+    path = tmp_path / "dense_float.tflite"
+    path.write_bytes(models.dense_float())
+    return path
+
+
+@pytest.fixture
+def dense_int8_file(tmp_path: Path) -> Path:
+    """A tiny int8 model as a file."""
+    path = tmp_path / "dense_int8.tflite"
+    path.write_bytes(models.dense_int8())
+    return path
+
+
+@pytest.fixture
+def conv_float_file(tmp_path: Path) -> Path:
+    """A tiny float image classifier as a file."""
+    path = tmp_path / "conv_float.tflite"
+    path.write_bytes(models.conv_float())
+    return path
