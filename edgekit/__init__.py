@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgekit.api import convert as convert
-from edgekit.api import load as load
 from edgekit.errors import AlreadyQuantisedError as AlreadyQuantisedError
 from edgekit.errors import ConversionError as ConversionError
 from edgekit.errors import DataError as DataError
@@ -22,38 +20,56 @@ from edgekit.errors import OptionError as OptionError
 from edgekit.errors import OutputError as OutputError
 from edgekit.errors import ProfileError as ProfileError
 from edgekit.errors import TensorError as TensorError
-from edgekit.inspection import inspect as inspect
-from edgekit.manifest import Manifest as Manifest
-from edgekit.modelfile import ModelFile as ModelFile
-from edgekit.preprocess import Preprocessing as Preprocessing
-from edgekit.runtime.delegates import DelegateChoice as DelegateChoice
-from edgekit.runtime.delegates import DelegateSpec as DelegateSpec
-from edgekit.runtime.delegates import PartitionReport as PartitionReport
-from edgekit.runtime.latency import LatencyLog as LatencyLog
-from edgekit.runtime.latency import LatencySummary as LatencySummary
-from edgekit.runtime.latency import RunRecord as RunRecord
-from edgekit.runtime.latency import read_log as read_log
-from edgekit.runtime.session import Session as Session
-from edgekit.tensors import QuantParams as QuantParams
-from edgekit.tensors import TensorSpec as TensorSpec
 
 if TYPE_CHECKING:
     from edgekit_convert import Conversion as Conversion
     from edgekit_convert import VerifyReport as VerifyReport
     from edgekit_profiles import DeviceProfile as DeviceProfile
 
+    from edgekit.api import convert as convert
+    from edgekit.api import load as load
     from edgekit.bench import BenchmarkReport as BenchmarkReport
     from edgekit.bench import benchmark as benchmark
+    from edgekit.inspection import inspect as inspect
+    from edgekit.manifest import Manifest as Manifest
+    from edgekit.modelfile import ModelFile as ModelFile
+    from edgekit.preprocess import Preprocessing as Preprocessing
+    from edgekit.runtime.delegates import DelegateChoice as DelegateChoice
+    from edgekit.runtime.delegates import DelegateSpec as DelegateSpec
+    from edgekit.runtime.delegates import PartitionReport as PartitionReport
+    from edgekit.runtime.latency import LatencyLog as LatencyLog
+    from edgekit.runtime.latency import LatencySummary as LatencySummary
+    from edgekit.runtime.latency import RunRecord as RunRecord
+    from edgekit.runtime.latency import read_log as read_log
+    from edgekit.runtime.session import Session as Session
+    from edgekit.tensors import QuantParams as QuantParams
+    from edgekit.tensors import TensorSpec as TensorSpec
 
 __version__ = "0.1.0"
 
-#: Names that need more than numpy, and where they come from when they are first used.
+#: Where each further name comes from; its module is imported when the name is first used.
 _LAZY: dict[str, str] = {
     "BenchmarkReport": "edgekit.bench",
     "Conversion": "edgekit_convert",
+    "DelegateChoice": "edgekit.runtime.delegates",
+    "DelegateSpec": "edgekit.runtime.delegates",
     "DeviceProfile": "edgekit_profiles",
+    "LatencyLog": "edgekit.runtime.latency",
+    "LatencySummary": "edgekit.runtime.latency",
+    "Manifest": "edgekit.manifest",
+    "ModelFile": "edgekit.modelfile",
+    "PartitionReport": "edgekit.runtime.delegates",
+    "Preprocessing": "edgekit.preprocess",
+    "QuantParams": "edgekit.tensors",
+    "RunRecord": "edgekit.runtime.latency",
+    "Session": "edgekit.runtime.session",
+    "TensorSpec": "edgekit.tensors",
     "VerifyReport": "edgekit_convert",
     "benchmark": "edgekit.bench",
+    "convert": "edgekit.api",
+    "inspect": "edgekit.inspection",
+    "load": "edgekit.api",
+    "read_log": "edgekit.runtime.latency",
 }
 
 __all__ = [
@@ -98,7 +114,8 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         import importlib
 
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
+        return value
     raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
 
 

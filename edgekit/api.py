@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import EngineError
 from edgekit.modelfile import ModelFile
 from edgekit.preprocess import Preprocessing
 from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
@@ -76,7 +74,11 @@ def load(
     """
     model = source if isinstance(source, ModelFile) else ModelFile.read(source)
     choice = choose(model, delegate=delegate, device=device, threads=threads)
-    path = Path(log) if log is not None else None
+    path = None
+    if log is not None:
+        from pathlib import Path
+
+        path = Path(log)
     return Session(model, choice, engine=engine, io=io, preprocess=preprocess, require=require, log=path)
 
 
@@ -131,10 +133,10 @@ def convert(
     Raises:
         EdgekitError: the source, the data or an option is not usable, or the result fails a gate.
     """
-    try:
-        import edgekit_convert
-    except ImportError as error:
-        raise EngineError(f"the converter needs more packages ({error}): `pip install 'edgekit[convert]'`.") from error
+    from pathlib import Path
+
+    import edgekit_convert
+
     return edgekit_convert.convert(
         source,
         calibration,

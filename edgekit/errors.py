@@ -22,7 +22,7 @@ Each message says what was seen, what was expected and what to do. An exception 
 from __future__ import annotations
 
 import errno
-from pathlib import Path
+import os
 
 
 class EdgekitError(Exception):
@@ -82,7 +82,7 @@ class GateError(EdgekitError):
     exit_code = 1
 
 
-def from_os_error(error: OSError, path: Path | str, doing: str) -> EdgekitError:
+def from_os_error(error: OSError, path: str | os.PathLike[str], doing: str) -> EdgekitError:
     """Translate an operating system error into the edgekit error that names the remedy.
 
     Args:
@@ -101,7 +101,9 @@ def from_os_error(error: OSError, path: Path | str, doing: str) -> EdgekitError:
         return kind(f"cannot {doing} {path}: the disk quota is used up. Free some space, or choose another folder.")
     if isinstance(error, FileNotFoundError):
         if doing == "write":
-            return kind(f"cannot write {path}: the folder {Path(path).parent} does not exist. Create it first.")
+            return kind(
+                f"cannot write {path}: the folder {os.path.dirname(os.fspath(path)) or '.'} does not exist. Create it first."
+            )
         return kind(f"no such file: {path}. Check the spelling and the folder that you are in.")
     if isinstance(error, NotADirectoryError):
         return kind(f"cannot {doing} {path}: a part of that path is a file, not a folder.")

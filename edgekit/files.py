@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,8 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         OutputError: the file exists and ``overwrite`` is false, or its folder is missing or
             does not take new files.
     """
+    import tempfile
+
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder, a file name was expected.")
     if path.exists() and not overwrite:
@@ -49,6 +50,8 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool, check: Callable[[Pa
     Raises:
         OutputError: the file exists and ``overwrite`` is false, or it cannot be written.
     """
+    import tempfile
+
     check_writable(path, overwrite=overwrite)
     temporary: Path | None = None
     try:

@@ -9,14 +9,15 @@ An entry without a manifest behind it is a damaged file.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgekit.digest import sha256_hex
 from edgekit.errors import ModelFileError
 from edgekit.preprocess import Preprocessing
 
@@ -26,6 +27,9 @@ MANIFEST_NAME = "edgekit.json"
 LABELS_NAME = "labels.txt"
 _ANNOUNCEMENT = struct.Struct("<4sIQ")
 _MAGIC = b"EKMF"
+#: The ZIP format's local file header, and the length of its end record without a comment (APPNOTE 4.3.7 and 4.3.16).
+_LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
+_END_OF_ZIP = 22
 #: A manifest is text about a model; more than this is not one.
 _MAX_BYTES = 64 * 1024 * 1024
 #: The ZIP format's earliest date, so that the same input gives the same bytes.
@@ -130,6 +134,44 @@ def append(flatbuffer: bytes, manifest: Manifest) -> bytes:
     return stream.getvalue()
 
 
+def _first_entry(content: bytes, start: int) -> bytes | None:
+    """The manifest where ``append`` put it: first in the ZIP, not compressed. ``None`` when the ZIP is of another form.
+
+    Spares a device the import of ``zipfile``, which takes longer than loading a small model.
+    """
+    if len(content) < start + _LOCAL_HEADER.size + _END_OF_ZIP:
+        return None
+    magic, _, flags, method, _, _, crc, size, full, name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(content, start)
+    first = start + _LOCAL_HEADER.size
+    name = content[first : first + name_bytes]
+    begin = first + name_bytes + extra_bytes
+    ends_well = content[-_END_OF_ZIP : -_END_OF_ZIP + 4] == b"PK\x05\x06"
+    simple = magic == b"PK\x03\x04" and flags & 0x09 == 0 and method == 0 and size == full
+    if not (ends_well and simple and name == MANIFEST_NAME.encode() and begin + size <= len(content)):
+        return None
+    text = content[begin : begin + size]
+    return text if zlib.crc32(text) == crc else None
+
+
+def _from_zip(content: bytes, start: int) -> bytes:
+    """The manifest from a ZIP of any form.
+
+    Raises:
+        ValueError: there is no ZIP, it is damaged, or the manifest is out of all proportion.
+        KeyError: the ZIP has no manifest.
+    """
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(content[start:])) as archive:
+            info = archive.getinfo(MANIFEST_NAME)
+            if info.file_size > _MAX_BYTES:
+                raise ValueError(f"it claims {info.file_size} bytes")
+            return archive.read(info)
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(str(error)) from error
+
+
 def read(content: bytes, entry: bytes | None, origin: str) -> tuple[Manifest | None, str]:
     """Read the manifest behind a flatbuffer.
 
@@ -145,23 +187,18 @@ def read(content: bytes, entry: bytes | None, origin: str) -> tuple[Manifest | N
         ModelFileError: a manifest is announced and missing, or does not belong to this flatbuffer.
     """
     if entry is None:
-        return None, hashlib.sha256(content).hexdigest()
+        return None, sha256_hex(content)
     again = "Copy or download the file again, or convert the model again."
     if len(entry) != _ANNOUNCEMENT.size or entry[:4] != _MAGIC:
         raise ModelFileError(f"{origin} is damaged: its edgekit entry is not valid. {again}")
     _, _, length = _ANNOUNCEMENT.unpack(entry)
     if length > len(content):
         raise ModelFileError(f"{origin} is cut short: {len(content)} bytes of a {length}-byte flatbuffer. {again}")
-    sha256 = hashlib.sha256(memoryview(content)[:length]).hexdigest()
-    import zipfile
-
+    sha256 = sha256_hex(memoryview(content)[:length])
     try:
-        with zipfile.ZipFile(io.BytesIO(content[length:])) as archive:
-            info = archive.getinfo(MANIFEST_NAME)
-            if info.file_size > _MAX_BYTES:
-                raise ModelFileError(f"{origin}: its manifest claims {info.file_size} bytes. {again}")
-            data = json.loads(archive.read(info))
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+        text = _first_entry(content, length)
+        data = json.loads(_from_zip(content, length) if text is None else text)
+    except (KeyError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         raise ModelFileError(
             f"{origin} is damaged or cut short: it announces a manifest, and none can be read ({error}). {again}"
         ) from error

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgekit import manifest as _manifest
 from edgekit.errors import ModelFileError, from_os_error
 from edgekit.graph import Graph, Tensor, parse
 from edgekit.manifest import Manifest
 from edgekit.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,14 @@ class ModelFile:
         sha256: of the flatbuffer part.
         graph: the structure, as parsed.
         manifest: what edgekit wrote into the file, or ``None``.
-        path: where it was read from, or ``None`` for bytes.
+        location: the path that it was read from, as text, or ``None`` for bytes.
     """
 
     content: bytes = field(repr=False)
     sha256: str
     graph: Graph = field(repr=False)
     manifest: Manifest | None = field(repr=False)
-    path: Path | None
+    location: str | None
 
     @classmethod
     def read(cls, source: str | os.PathLike[str] | bytes) -> ModelFile:
@@ -42,22 +45,30 @@ class ModelFile:
             ModelFileError: missing, unreadable, damaged, or not a TFLite model.
         """
         if isinstance(source, bytes | bytearray | memoryview):
-            path, origin, content = None, "the model", bytes(source)
+            location, content = None, bytes(source)
         else:
-            path = Path(source)
-            origin = str(path)
+            location = os.fspath(source)
             try:
-                content = path.read_bytes()
+                with open(location, "rb") as file:  # pathlib takes longer to import than the file to read
+                    content = file.read()
             except OSError as error:
-                raise from_os_error(error, path, "read") from error
+                raise from_os_error(error, location, "read") from error
+        origin = location or "the model"
         graph = parse(content, origin)
         manifest, sha256 = _manifest.read(content, graph.metadata.get(_manifest.ENTRY), origin)
-        return cls(content, sha256, graph, manifest, path)
+        return cls(content, sha256, graph, manifest, location)
+
+    @property
+    def path(self) -> Path | None:
+        """Where it was read from, or ``None`` for bytes."""
+        from pathlib import Path
+
+        return Path(self.location) if self.location is not None else None
 
     @property
     def name(self) -> str:
         """What to call it in messages."""
-        return str(self.path) if self.path is not None else "the model"
+        return self.location or "the model"
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

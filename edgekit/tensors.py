@@ -88,8 +88,7 @@ def _broadcast(values: tuple[float, ...] | tuple[int, ...], rank: int, axis: int
     array = np.asarray(values, dtype=np.float32)
     shape = [1] * rank
     shape[axis] = array.size
-    result: Array = np.reshape(array, shape)
-    return result
+    return np.asarray(array.reshape(shape))
 
 
 def quantize(values: Array, quant: QuantParams, dtype: str) -> Array:

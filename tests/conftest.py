@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tests import models
+import tiny_models as models
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -16,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--no-skips``: what is skipped elsewhere for want of a part must run in CI."""
     parser.addoption("--no-skips", action="store_true", help="fail where a test would skip")
+    parser.addoption("--engine", default=None, help="run the tests of the device part with this interpreter")
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -59,3 +59,10 @@ def conv_float_file(tmp_path: Path) -> Path:
     path = tmp_path / "conv_float.tflite"
     path.write_bytes(models.conv_float())
     return path
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> str | None:
+    """The interpreter to test with: ``--engine``, else the first that is installed."""
+    name: str | None = request.config.getoption("--engine")
+    return name

@@ -5,10 +5,8 @@ The only place that loads a native delegate library.
 
 from __future__ import annotations
 
-import ctypes.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from edgekit.errors import DelegateError
@@ -121,6 +119,9 @@ class PartitionReport:
 
 def edgetpu_library() -> str | None:
     """The name or path of libedgetpu on this machine, or ``None``."""
+    import ctypes.util  # loads subprocess and more: only where an Edge TPU is looked for
+    from pathlib import Path
+
     found = ctypes.util.find_library("edgetpu")
     if found:
         return found

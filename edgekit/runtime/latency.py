@@ -20,12 +20,14 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgekit.errors import DataError, from_os_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCHEMA = 1
 TYPE = "edgekit-latency"
@@ -310,6 +312,8 @@ def read_log(path: str | os.PathLike[str]) -> tuple[LoggedRuns, ...]:
         DataError: it is not a latency log, or is of a newer schema, or a line before the last is damaged.
         EdgekitError: it cannot be read.
     """
+    from pathlib import Path
+
     path = Path(path)
     try:
         lines = path.read_bytes().split(b"\n")

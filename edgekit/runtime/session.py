@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,9 @@ from edgekit.runtime.delegates import DelegateChoice, PartitionReport
 from edgekit.runtime.engines import open_engine
 from edgekit.runtime.latency import LatencyLog
 from edgekit.tensors import Array, TensorSpec, dequantize, quantize
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 IO_MODES: tuple[str, ...] = ("float", "native")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,10 +12,11 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edgekit.manifest import Manifest, append
 from edgekit.tensors import Array, QuantParams, quantize
 
 _OP = schema.BuiltinOperator
-_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int8": 9}
+_TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int64": 4, "int8": 9}
 
 
 @dataclass
@@ -178,3 +182,52 @@ def add_two_inputs() -> bytes:
     b.op("ADD", [first, second], [total], ("AddOptions", schema.AddOptionsT()))
     b.op("SUB", [first, second], [difference], ("SubOptions", schema.SubOptionsT()))
     return b.build({"a": first, "b": second}, {"sum": total, "difference": difference})
+
+
+def fixed_reshape() -> bytes:
+    """Float ``[?, 8]`` → ``[2, 4]``: the batch is open, and a RESHAPE to a fixed size takes one sample only."""
+    b = Builder()
+    x = b.tensor("x", (1, 8), open_batch=True)
+    shape = b.tensor("shape", (2,), "int32", data=np.array([2, 4], np.int32))
+    y = b.tensor("y", (2, 4))
+    b.op("RESHAPE", [x, shape], [y])
+    return b.build({"x": x}, {"y": y})
+
+
+def custom_op(name: str = "Mystery") -> bytes:
+    """Float 4 → 4 through a custom operator that no interpreter has."""
+    b = Builder()
+    x, y = b.tensor("x", (1, 4)), b.tensor("y", (1, 4))
+    b.op("CUSTOM", [x], [y])
+    b.codes[-1].customCode = name.encode()
+    return b.build({"x": x}, {"y": y})
+
+
+def unpacked(content: bytes) -> Any:
+    """A file as LiteRT's own schema package reads it: a ``ModelT``."""
+    return schema.ModelT.InitFromPackedBuf(content, 0)
+
+
+def edited(content: bytes, change: Callable[[Any], object]) -> bytes:
+    """The same model after ``change`` was made to its ``ModelT``."""
+    model = unpacked(content)
+    change(model)
+    builder = flatbuffers.Builder(1024)
+    with warnings.catch_warnings():
+        # The schema package compares arrays in a way that numpy announces to change.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def announced(content: bytes) -> bytes:
+    """The flatbuffer with the entry that announces a manifest of edgekit behind it."""
+    from edgekit_convert.graph import with_metadata
+
+    return with_metadata(content, "made by edgekit's tests", {})
+
+
+def with_manifest(content: bytes, **fields: Any) -> bytes:
+    """A model file with a manifest of these fields behind the flatbuffer."""
+    flatbuffer = announced(content)
+    return append(flatbuffer, Manifest(hashlib.sha256(flatbuffer).hexdigest(), **fields))

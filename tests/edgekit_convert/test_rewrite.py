@@ -1,0 +1,89 @@
+"""Each rewrite gives the same values, applies where it should, and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_models as models
+from ai_edge_litert import schema_py_generated as schema
+from edgekit_convert import rewrite as rewriting
+from edgekit_convert.calibration import CalibrationSet
+from edgekit_convert.data import open_data
+from edgekit_convert.rewrite import Rule, rewrite
+
+from edgekit.modelfile import ModelFile
+
+
+def pooled(*, size: int = 6, filter_size: int = 6, padding: int = 1, activation: int = 0) -> bytes:
+    """AVERAGE_POOL_2D of an image, then SQUEEZE when one position is left."""
+    b = models.Builder()
+    out = 1 if filter_size == size else size - filter_size + 1
+    x = b.tensor("image", (1, size, size, 4))
+    y = b.tensor("pooled", (1, out, out, 4))
+    options = schema.Pool2DOptionsT()
+    options.filterHeight = options.filterWidth = filter_size
+    options.strideH = options.strideW = 1
+    options.padding, options.fusedActivationFunction = padding, activation
+    b.op("AVERAGE_POOL_2D", [x], [y], ("Pool2DOptions", options))
+    if out > 1:
+        return b.build({"image": x}, {"pooled": y})
+    z = b.tensor("squeezed", (1, 4))
+    squeeze = schema.SqueezeOptionsT()
+    squeeze.squeezeDims = [1, 2]
+    b.op("SQUEEZE", [y], [z], ("SqueezeOptions", squeeze))
+    return b.build({"image": x}, {"squeezed": z})
+
+
+def data_for(content: bytes) -> CalibrationSet:
+    """Random samples for a one-input model."""
+    inputs = ModelFile.read(content).inputs
+    samples = np.random.default_rng(1).normal(0, 1, (5, *inputs[0].shape[1:])).astype(np.float32)
+    return CalibrationSet(open_data(samples, inputs, 9, "calibration"), inputs, {})
+
+
+def names(content: bytes) -> list[str]:
+    """The operators of a model."""
+    return [op.name for op in ModelFile.read(content).graph.main.ops]
+
+
+def test_global_pool_and_squeeze_are_rewritten_and_equal() -> None:
+    """Both rules match once, and the outputs are the same within float rounding."""
+    content = pooled()
+    result, done = rewrite(content, data_for(content))
+    assert names(result) == ["MEAN", "RESHAPE"]
+    assert [(item.rule.name, item.count, item.kept) for item in done] == [
+        ("squeeze", 1, True),
+        ("global-pool", 1, True),
+    ]
+    assert max(item.difference for item in done) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(pooled(filter_size=3), id="not the whole image"),
+        pytest.param(pooled(activation=1), id="fused RELU"),
+    ],
+)
+def test_other_pools_stay(content: bytes) -> None:
+    """A local pool, and one with a fused activation, are left alone."""
+    result, done = rewrite(content, data_for(content))
+    assert "AVERAGE_POOL_2D" in names(result)
+    assert [item.rule.name for item in done if item.rule.name == "global-pool"] == []
+
+
+def test_a_rule_that_changes_values_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong rule is found out on the data and not applied."""
+
+    def wrong(model: Any, types: Any) -> int:
+        model.subgraphs[0].operators[0].builtinOptions.fusedActivationFunction = 1
+        return 1
+
+    monkeypatch.setattr(rewriting, "RULES", (Rule("wrong", "adds a RELU", wrong),))
+    content = pooled()
+    result, done = rewrite(content, data_for(content))
+    assert result == content
+    assert [item.kept for item in done] == [False]
+    assert done[0].difference > 0.1
