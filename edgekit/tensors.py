@@ -28,9 +28,10 @@ NUMPY_TYPES: frozenset[str] = frozenset(
 )  # fmt: skip
 
 _LIMITS: dict[str, tuple[np.float32, np.float32]] = {
-    name: (np.float32(np.iinfo(name).min), np.float32(np.iinfo(name).max))
-    for name in ("int8", "uint8", "int16", "int32")
+    name: (np.float32(np.iinfo(name).min), np.float32(np.iinfo(name).max)) for name in ("int8", "uint8", "int16")
 }
+#: The highest float32 that an int32 holds; the next one is 2**31, which it does not.
+_LIMITS["int32"] = (np.float32(-(2**31)), np.float32(2**31 - 128))
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class TensorSpec:
 
 def _broadcast(values: tuple[float, ...] | tuple[int, ...], rank: int, axis: int) -> Array | np.float32:
     if len(values) == 1:
-        return np.float32(values[0])
+        scalar: np.float32 = np.float32(values[0])
+        return scalar
     array = np.asarray(values, dtype=np.float32)
     shape = [1] * rank
     shape[axis] = array.size
@@ -104,7 +106,8 @@ def quantize(values: Array, quant: QuantParams, dtype: str) -> Array:
     """
     low, high = _LIMITS[dtype]
     rank = np.ndim(values)
-    work: Array = np.divide(values, _broadcast(quant.scales, rank, quant.axis), dtype=np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and saturates like the rest
+        work: Array = np.asarray(np.divide(values, _broadcast(quant.scales, rank, quant.axis), dtype=np.float32))
     np.rint(work, out=work)
     work += _broadcast(quant.zero_points, rank, quant.axis)
     np.maximum(work, low, out=work)
@@ -123,6 +126,6 @@ def dequantize(values: Array, quant: QuantParams) -> Array:
         A float32 array of the same shape.
     """
     rank = np.ndim(values)
-    work: Array = np.subtract(values, _broadcast(quant.zero_points, rank, quant.axis), dtype=np.float32)
+    work: Array = np.asarray(np.subtract(values, _broadcast(quant.zero_points, rank, quant.axis), dtype=np.float32))
     work *= _broadcast(quant.scales, rank, quant.axis)
     return work

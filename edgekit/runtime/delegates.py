@@ -157,7 +157,7 @@ def load_library(interpreter_module: Any, spec: DelegateSpec) -> list[Any]:
     if library is None:
         raise DelegateError(
             "the Edge TPU delegate needs the library libedgetpu, and it was not found. "
-            "Install the package libedgetpu1-std, or use --delegate xnnpack."
+            "Install the package libedgetpu1-std; a model that was not compiled for the Edge TPU runs with --delegate xnnpack."
         )
     try:
         return [interpreter_module.load_delegate(library, dict(spec.options))]
@@ -165,5 +165,5 @@ def load_library(interpreter_module: Any, spec: DelegateSpec) -> list[Any]:
         raise DelegateError(
             f"the Edge TPU library {library} refused to start ({str(error) or 'it gave no reason'}). Likely causes: no "
             "device is connected, the user may not open it (plug it in again after installing the udev rule), or "
-            "another process holds it. Or use --delegate xnnpack."
+            "another process holds it. A model that was not compiled for the Edge TPU runs with --delegate xnnpack."
         ) from error

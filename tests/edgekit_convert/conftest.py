@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgekit_convert.frontends.freeze import import_tensorflow
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tiny_models as models
 from ai_edge_litert import schema_py_generated as schema
-from edgekit_convert.calibration import Audit, CalibrationSet, audit, preprocessing_for, scales_its_input
-from edgekit_convert.data import open_data
 
 from edgekit.errors import DataError
 from edgekit.graph import Graph, parse
 from edgekit.modelfile import ModelFile
 from edgekit.preprocess import Preprocessing
+from edgekit_convert.calibration import Audit, CalibrationSet, audit, preprocessing_for, scales_its_input
+from edgekit_convert.data import open_data
 
 CONV = ModelFile.read(models.conv_float())
 RANDOM = np.random.default_rng(0)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgekit_convert.data import DataSource, open_data, spread
 from PIL import Image
 
 from edgekit.errors import DataError
 from edgekit.tensors import TensorSpec
+from edgekit_convert.data import DataSource, open_data, spread
 
 VECTOR = (TensorSpec("x", (-1, 3), "float32"),)
 IMAGE = (TensorSpec("image", (1, 4, 6, 3), "float32"),)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tiny_models as models
 from ai_edge_litert import schema_py_generated as schema
-from edgekit_convert import graph as editing
-from edgekit_convert.frontends import open_source
-from edgekit_convert.frontends.freeze import import_tensorflow
 
 from edgekit.errors import AlreadyQuantisedError, ConversionError, ModelFileError
 from edgekit.modelfile import ModelFile
+from edgekit_convert import graph as editing
+from edgekit_convert.frontends import open_source
+from edgekit_convert.frontends.freeze import import_tensorflow
 
 
 def old_file() -> bytes:

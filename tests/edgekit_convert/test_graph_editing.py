@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tiny_models as models
-from edgekit_convert import graph as editing
 
 import edgekit
 from edgekit.errors import ConversionError
 from edgekit.manifest import ENTRY, announcement
 from edgekit.modelfile import ModelFile
+from edgekit_convert import graph as editing
 
 
 def test_uint8_edges_keep_the_values() -> None:

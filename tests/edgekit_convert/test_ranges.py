@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tiny_models as models
-from edgekit_convert.calibration import CalibrationSet
-from edgekit_convert.data import open_data
-from edgekit_convert.ranges import Statistics, measure, merge
 
 from edgekit.errors import ConversionError
 from edgekit.modelfile import ModelFile
 from edgekit.tensors import Array
+from edgekit_convert.calibration import CalibrationSet
+from edgekit_convert.data import open_data
+from edgekit_convert.ranges import Statistics, measure, merge
 
 DATA = np.random.default_rng(5).normal(0, 1, (50, 8)).astype(np.float32)
 

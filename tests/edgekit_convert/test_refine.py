@@ -9,14 +9,14 @@ import pytest
 import tiny_models as models
 from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
+
+from edgekit.modelfile import ModelFile
+from edgekit.tensors import Array
 from edgekit_convert.calibration import CalibrationSet
 from edgekit_convert.data import open_data
 from edgekit_convert.quantize import quantize
 from edgekit_convert.ranges import measure
 from edgekit_convert.refine import correct_biases, mean_patch, noise_share
-
-from edgekit.modelfile import ModelFile
-from edgekit.tensors import Array
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import tiny_models as models
 from ai_edge_litert import schema_py_generated as schema
+
+from edgekit.modelfile import ModelFile
 from edgekit_convert import rewrite as rewriting
 from edgekit_convert.calibration import CalibrationSet
 from edgekit_convert.data import open_data
 from edgekit_convert.rewrite import Rule, rewrite
-
-from edgekit.modelfile import ModelFile
 
 
 def pooled(*, size: int = 6, filter_size: int = 6, padding: int = 1, activation: int = 0) -> bytes:

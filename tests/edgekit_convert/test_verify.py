@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_models as models
+
+from edgekit.errors import DataError, GateError, OptionError
+from edgekit.modelfile import ModelFile
 from edgekit_convert.calibration import CalibrationSet
 from edgekit_convert.data import open_data
 from edgekit_convert.verify import (
@@ -20,9 +23,6 @@ from edgekit_convert.verify import (
     sqnr_db,
     wilson,
 )
-
-from edgekit.errors import DataError, GateError, OptionError
-from edgekit.modelfile import ModelFile
 
 
 def test_wilson_interval_of_a_known_case() -> None:

@@ -1,0 +1,193 @@
+"""``DeviceProfile``: a device as data, every fact with where it is known from.
+
+``data/README.md`` explains the TOML keys; ``loader`` reads them. A fact that nobody could source is ``None`` here and
+``"unknown"`` in the file.
+
+These are named tuples and not dataclasses, because this module is imported on the load path, where a dataclass takes
+three to six times as long to make.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+#: Version of the file format. A reader takes files up to its own number.
+SCHEMA = 1
+
+#: What stands in a file where a fact is not known.
+UNKNOWN = "unknown"
+
+#: What a delegate can need of a machine or of a model; ``resolver`` knows how each is checked.
+NEEDS: tuple[str, ...] = ("vulkan-driver", "opencl-library", "edgetpu-library", "edgetpu-device", "edgetpu-model")
+
+
+class MatchRules(NamedTuple):
+    """How a machine is recognised. Every rule that is not empty must hold.
+
+    Attributes:
+        system: operating systems, one of them.
+        machine: architectures, one of them.
+        device_tree_model: beginnings of the board's name in whole words, one of them.
+        source: where the rules are known from.
+    """
+
+    system: tuple[str, ...]
+    machine: tuple[str, ...]
+    device_tree_model: tuple[str, ...]
+    source: str
+
+
+class Cluster(NamedTuple):
+    """Processor cores of one kind.
+
+    Attributes:
+        name: what the cores are.
+        cores: how many.
+        max_hz: their highest clock frequency.
+        features: instruction set features that matter for kernels, in the kernel's words.
+        source: where that is known from.
+    """
+
+    name: str
+    cores: int | None
+    max_hz: int | None
+    features: tuple[str, ...] | None
+    source: str
+
+
+class Memory(NamedTuple):
+    """The device's memory.
+
+    Attributes:
+        sizes_bytes: the sizes that it is made with.
+        source: where that is known from.
+    """
+
+    sizes_bytes: tuple[int, ...] | None
+    source: str
+
+
+class Accelerator(NamedTuple):
+    """Something beside the CPU that can run models.
+
+    Attributes:
+        name: its name.
+        kind: ``gpu``, ``edgetpu`` or ``npu``.
+        interfaces: what programs reach it through.
+        source: where that is known from.
+    """
+
+    name: str
+    kind: str
+    interfaces: tuple[str, ...] | None
+    source: str
+
+
+class DelegateRule(NamedTuple):
+    """A delegate that is worth considering on the device.
+
+    Attributes:
+        kind: one of ``edgekit.runtime.delegates.KINDS``.
+        needs: what must be there, each one of ``NEEDS``.
+        limits: what it does not do there, in sentences.
+        source: where that is known from.
+    """
+
+    kind: str
+    needs: tuple[str, ...]
+    limits: tuple[str, ...]
+    source: str
+
+
+class ThreadAdvice(NamedTuple):
+    """How many CPU threads to use.
+
+    Attributes:
+        default: when the caller names no number.
+        worth_trying: numbers to measure.
+        source: why.
+    """
+
+    default: int
+    worth_trying: tuple[int, ...]
+    source: str
+
+
+class RuntimeWheel(NamedTuple):
+    """An interpreter that installs there from the package index.
+
+    Attributes:
+        package: the distribution's name.
+        version: the version that the facts are of.
+        pythons: the Python versions that it has wheels for.
+        limits: what to know before installing it, in sentences.
+        source: where that is known from.
+    """
+
+    package: str
+    version: str
+    pythons: tuple[str, ...] | None
+    limits: tuple[str, ...]
+    source: str
+
+
+class Thermal(NamedTuple):
+    """Where heat makes the device slow.
+
+    Attributes:
+        throttle_from_c: from here on the clocks are lowered, degrees Celsius.
+        limit_c: the temperature that the device keeps itself below, degrees Celsius.
+        source: where that is known from.
+    """
+
+    throttle_from_c: float | None
+    limit_c: float | None
+    source: str
+
+
+class DeviceProfile(NamedTuple):
+    """A device as data.
+
+    Attributes:
+        schema: the version of the file format that the file was written in.
+        id: what ``--device`` takes.
+        name: what people call it.
+        match: how it is recognised; ``None`` when it never is, and must be named.
+        clusters: its cores, by kind.
+        memory: its memory.
+        accelerators: what it has beside the CPU.
+        delegates: the delegates to consider, best first.
+        threads: how many CPU threads to use.
+        runtimes: interpreters that install there.
+        thermal: where heat makes it slow.
+        origin: the file that it was read from.
+        user: whether it is the user's own, not edgekit's.
+    """
+
+    schema: int
+    id: str
+    name: str
+    match: MatchRules | None
+    clusters: tuple[Cluster, ...]
+    memory: Memory | None
+    accelerators: tuple[Accelerator, ...]
+    delegates: tuple[DelegateRule, ...]
+    threads: ThreadAdvice
+    runtimes: tuple[RuntimeWheel, ...]
+    thermal: Thermal | None
+    origin: str
+    user: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """All facts with their sources; ``None`` where a fact is not known."""
+        return {name: _plain(value) for name, value in zip(self._fields, self, strict=True)}
+
+
+def _plain(value: object) -> object:
+    """Dicts and lists of a part of a profile."""
+    if isinstance(value, tuple):
+        names: tuple[str, ...] | None = getattr(value, "_fields", None)
+        if names is not None:
+            return {name: _plain(item) for name, item in zip(names, value, strict=True)}
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,133 @@
+"""``edgekit plan``: the pick, the real partitions here, and why not the others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny_models as models
+from click.testing import CliRunner, Result
+
+from edgekit.cli import SUMMARIES, cli
+from edgekit.cli.plan import command
+from edgekit.inspection import inspect
+from edgekit_profiles import find_target
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder of the user's own profiles."""
+    monkeypatch.setenv("EDGEKIT_CONFIG_DIR", str(tmp_path))
+
+
+def run(*arguments: str | Path) -> Result:
+    """Run ``edgekit plan`` in this process."""
+    return CliRunner().invoke(cli, ["plan", *(str(item) for item in arguments)])
+
+
+def other_device() -> str:
+    """A profile that this machine is not."""
+    return "generic-aarch64-linux" if not find_target("generic-aarch64-linux").here else "generic-x86_64-linux"
+
+
+def test_summary() -> None:
+    """``edgekit --help`` says what the command's own help says."""
+    assert (command.help or "").split("\n")[0] == SUMMARIES["plan"]
+
+
+def test_plan_for_this_machine(conv_float_file: Path) -> None:
+    """XNNPACK, what it really takes, and a reason for each other delegate."""
+    result = run(conv_float_file, "--json")
+    assert result.exit_code == 0
+    data = json.loads(result.stdout)
+    partitions = inspect(conv_float_file).partitions
+    assert partitions is not None
+    target = find_target(None)
+    assert data["device"] == {
+        "id": target.profile.id if target.profile else None,
+        "name": target.profile.name if target.profile else None,
+        "is_this_machine": True,
+        "reason": target.reason,
+    }
+    assert data["pick"]["delegate"] == "xnnpack"
+    assert data["partitions"] == partitions.to_json()
+    assert data["mac_share"] == 1.0
+    assert data["problem"] is None
+    reasons = {item["delegate"]: item["reason"] for item in data["rejected"]}
+    assert sorted(reasons) == ["edgetpu", "gpu", "none"]
+    assert reasons["edgetpu"].startswith("the model was not compiled for the Edge TPU (no operator edgetpu-custom-op)")
+    assert reasons["gpu"].startswith("this version of edgekit does not run models on the GPU yet; ")
+
+
+def test_plan_as_text(conv_float_file: Path) -> None:
+    """The same for people."""
+    result = run(conv_float_file, "--threads", "2")
+    assert result.exit_code == 0
+    for text in (
+        "xnnpack, 2 threads",
+        "2 threads, as asked for",
+        "100.0 % of the multiply-accumulates",
+        "edgetpu",
+        "gpu",
+    ):
+        assert text in " ".join(result.stdout.split())
+
+
+def test_plan_for_another_machine(conv_float_file: Path) -> None:
+    """The pick follows the profile; nothing is tried here, and the plan says so."""
+    device = other_device()
+    result = run(conv_float_file, "--device", device, "--threads", "3", "--json")
+    assert result.exit_code == 0
+    data = json.loads(result.stdout)
+    assert (data["device"]["id"], data["device"]["is_this_machine"]) == (device, False)
+    assert (data["pick"]["delegate"], data["pick"]["threads"]) == ("xnnpack", 3)
+    assert f"This machine is not {device}, so the hardware that this needs was not looked for" in data["pick"]["reason"]
+    assert data["partitions"] is None
+    assert data["problem"] == f"this machine is not {device}"
+    text = run(conv_float_file, "--device", device)
+    assert text.exit_code == 0
+    assert f"not tried: this machine is not {device}" in text.stdout
+
+
+def test_plan_for_a_model_that_cannot_run_here(tmp_path: Path) -> None:
+    """A custom operator that no delegate here has: the plan is printed, with why, and the exit code is 1."""
+    b = models.Builder()
+    x, y = b.tensor("x", (1, 4)), b.tensor("y", (1, 4))
+    b.op("CUSTOM", [x], [y])
+    b.codes[0].customCode = b"operator-of-nobody"
+    path = tmp_path / "custom.tflite"
+    path.write_bytes(b.build({"x": x}, {"y": y}))
+    result = run(path, "--json")
+    assert result.exit_code == 1
+    data = json.loads(result.stdout)
+    assert data["partitions"] is None
+    assert "operator-of-nobody" in data["problem"]
+    text = run(path)
+    assert text.exit_code == 1
+    assert "not loaded: " in text.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("missing.tflite",), "edgekit: error: no such file: missing.tflite."),
+        (("MODEL", "--device", "toaster"), "edgekit: error: unknown device 'toaster'. Known devices: "),
+        (("MODEL", "--threads", "0"), "edgekit: error: 0 threads asked for: from 1 to 1024 were expected."),
+        (("MODEL", "--threads", "two"), "Error: Invalid value for '--threads': 'two' is not a valid integer."),
+    ],
+)
+def test_wrong_usage(conv_float_file: Path, arguments: tuple[str, ...], message: str) -> None:
+    """Exit code 2, one message, no traceback."""
+    result = run(*(conv_float_file if item == "MODEL" else item for item in arguments))
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_a_damaged_model(tmp_path: Path) -> None:
+    """Exit code 2 and what is wrong with the file."""
+    path = tmp_path / "damaged.tflite"
+    path.write_bytes(models.conv_float()[:300])
+    result = run(path)
+    assert result.exit_code == 2
+    assert "is damaged or cut short (300 bytes)" in result.output
