@@ -22,10 +22,6 @@ from edgekit.errors import ProfileError as ProfileError
 from edgekit.errors import TensorError as TensorError
 
 if TYPE_CHECKING:
-    from edgekit_convert import Conversion as Conversion
-    from edgekit_convert import VerifyReport as VerifyReport
-    from edgekit_profiles import DeviceProfile as DeviceProfile
-
     from edgekit.api import convert as convert
     from edgekit.api import load as load
     from edgekit.bench import BenchmarkReport as BenchmarkReport
@@ -44,6 +40,9 @@ if TYPE_CHECKING:
     from edgekit.runtime.session import Session as Session
     from edgekit.tensors import QuantParams as QuantParams
     from edgekit.tensors import TensorSpec as TensorSpec
+    from edgekit_convert import Conversion as Conversion
+    from edgekit_convert import VerifyReport as VerifyReport
+    from edgekit_profiles import DeviceProfile as DeviceProfile
 
 __version__ = "0.1.0"
 

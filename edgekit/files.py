@@ -23,16 +23,29 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
     """
     import tempfile
 
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder, a file name was expected.")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already. Choose another name, or pass --overwrite to replace it.")
     try:
-        handle, probe = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        if path.is_dir():
+            raise OutputError(f"cannot write {path}: it is a folder, a file name was expected.")
+        if path.exists() and not path.is_file():
+            # Renaming over /dev/null would work for root, and replace the device.
+            raise OutputError(f"cannot write {path}: it is not a regular file. Give the name of a file.")
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} exists already. Choose another name, or pass --overwrite to replace it.")
+        handle, probe = tempfile.mkstemp(prefix=_prefix(path), dir=_real(path).parent)
         os.close(handle)
         Path(probe).unlink()
     except OSError as error:
         raise from_os_error(error, path, "write") from error
+
+
+def _real(path: Path) -> Path:
+    """The file behind a symbolic link: renaming onto the link itself would cut it."""
+    return Path(os.path.realpath(path))
+
+
+def _prefix(path: Path) -> str:
+    """How a temporary name begins; cut, so that it fits wherever the final name does."""
+    return f".{path.name[:32]}."
 
 
 def write_whole(path: Path, data: bytes, *, overwrite: bool, check: Callable[[Path], None] | None = None) -> None:
@@ -55,7 +68,7 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool, check: Callable[[Pa
     check_writable(path, overwrite=overwrite)
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_prefix(path), dir=_real(path).parent)
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -66,7 +79,7 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool, check: Callable[[Pa
         temporary.chmod(0o666 & ~umask)
         if check is not None:
             check(temporary)
-        temporary.replace(path)
+        temporary.replace(_real(path))
     except OSError as error:
         raise from_os_error(error, path, "write") from error
     finally:

@@ -10,6 +10,7 @@ length); the field numbers are those of TensorFlow Lite's ``schema.fbs``, versio
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,13 +71,34 @@ class _Damaged(Exception):
     """A reference inside the file leaves the file; the text names it."""
 
 
+class _File:
+    """A file's bytes, and how many items may still be read of it.
+
+    Equal parts are shared (vtables, strings), so that a file may honestly mean a little more than it holds. A damaged
+    or hostile one can name the same long part from everywhere, and reading it would take hours.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self._left = 4 * len(content) + 100_000
+
+    def spend(self, items: int) -> None:
+        self._left -= items
+        if self._left < 0:
+            raise _Damaged("it refers to the same bytes over and over")
+
+
 @dataclass(frozen=True)
 class _Table:
     """A FlatBuffers table: where it starts and where each field lies."""
 
-    buffer: bytes
+    file: _File
     position: int
     fields: tuple[int, ...]
+
+    @property
+    def buffer(self) -> bytes:
+        return self.file.content
 
     def _at(self, field: int, size: int) -> int | None:
         offset = self.fields[field] if field < len(self.fields) else 0
@@ -102,7 +124,7 @@ class _Table:
 
     def table(self, field: int) -> _Table | None:
         at = self._indirect(field)
-        return None if at is None else _table(self.buffer, at)
+        return None if at is None else _table(self.file, at)
 
     def vector(self, field: int, size: int) -> tuple[int, int] | None:
         """Start and length of a vector with elements of ``size`` bytes."""
@@ -119,8 +141,7 @@ class _Table:
         if found is None:
             return ()
         start, count = found
-        if count > 50 * MAX_ITEMS:
-            raise _Damaged(f"a vector at byte {start} has {count} items")
+        self.file.spend(count)
         return struct.unpack_from(f"<{count}{kind}", self.buffer, start)
 
     def string(self, field: int) -> str:
@@ -128,6 +149,7 @@ class _Table:
         if found is None:
             return ""
         start, count = found
+        self.file.spend(count)
         return self.buffer[start : start + count].decode("utf-8", "replace")
 
     def tables(self, field: int) -> Iterator[_Table]:
@@ -138,10 +160,11 @@ class _Table:
         if count > MAX_ITEMS:
             raise _Damaged(f"a list of {count} items at byte {start}, at most {MAX_ITEMS} are sane")
         for at in range(start, start + 4 * count, 4):
-            yield _table(self.buffer, at + int(struct.unpack_from("<I", self.buffer, at)[0]))
+            yield _table(self.file, at + int(struct.unpack_from("<I", self.buffer, at)[0]))
 
 
-def _table(buffer: bytes, position: int) -> _Table:
+def _table(file: _File, position: int) -> _Table:
+    buffer = file.content
     size = len(buffer)
     if position + 4 > size:
         raise _Damaged(f"a table at byte {position} lies outside the file")
@@ -151,10 +174,11 @@ def _table(buffer: bytes, position: int) -> _Table:
     vtable_bytes, table_bytes = struct.unpack_from("<HH", buffer, vtable)
     if vtable_bytes < 4 or vtable_bytes % 2 or vtable + vtable_bytes > size or position + table_bytes > size:
         raise _Damaged(f"the table at byte {position} is longer than the file")
+    file.spend(vtable_bytes // 2)
     fields = struct.unpack_from(f"<{(vtable_bytes - 4) // 2}H", buffer, vtable + 4)
     if any(offset >= table_bytes for offset in fields):
         raise _Damaged(f"a field of the table at byte {position} lies outside the table")
-    return _Table(buffer, position, fields)
+    return _Table(file, position, fields)
 
 
 @dataclass(frozen=True)
@@ -308,7 +332,7 @@ def parse(content: bytes, origin: str) -> Graph:
 
 
 def _parse(content: bytes) -> Graph:
-    model = _table(content, int(struct.unpack_from("<I", content, 0)[0]))
+    model = _table(_File(content), int(struct.unpack_from("<I", content, 0)[0]))
     version = model.scalar(0, "I", 0)
     if version != 3:
         raise _Damaged(f"schema version {version}, expected 3")
@@ -323,6 +347,7 @@ def _parse(content: bytes) -> Graph:
         if index >= len(buffers):
             raise _Damaged(f"metadata {table.string(0)!r} refers to buffer {index} of {len(buffers)}")
         data = buffers[index]
+        model.file.spend(len(data or b""))
         metadata[table.string(0)] = b"" if data is None else bytes(data)
     signatures = tuple(_signature(table, subgraphs) for table in model.tables(7))
     return Graph(version, model.string(3), subgraphs, signatures, metadata, old)
@@ -364,6 +389,9 @@ def _quant(table: _Table | None, shape: tuple[int, ...], name: str) -> QuantPara
     zero_points = table.numbers(3, "q") or (0,) * len(scales)
     if len(zero_points) != len(scales):
         raise _Damaged(f"tensor {name!r} has {len(scales)} scales and {len(zero_points)} zero points")
+    for scale in scales:
+        if not 0 <= scale < math.inf:
+            raise _Damaged(f"tensor {name!r} has scale {scale:g}")
     axis = table.scalar(6, "i", 0)
     if len(scales) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scales)):
         raise _Damaged(f"tensor {name!r} of shape {list(shape)} has {len(scales)} scales on axis {axis}")
@@ -373,7 +401,7 @@ def _quant(table: _Table | None, shape: tuple[int, ...], name: str) -> QuantPara
 def _tensor(index: int, table: _Table, buffers: list[memoryview | None]) -> Tensor:
     name = table.string(3)
     shape = table.numbers(0, "i")
-    if len(shape) > MAX_RANK or any(size < -1 for size in shape):
+    if len(shape) > MAX_RANK or any(size < 0 for size in shape):  # LiteRT 2.3 crashes on a negative size
         raise _Damaged(f"tensor {name!r} has shape {list(shape)[:MAX_RANK]}")
     code = table.scalar(1, "b", 0)
     if not 0 <= code < len(TENSOR_TYPES):
@@ -382,9 +410,9 @@ def _tensor(index: int, table: _Table, buffers: list[memoryview | None]) -> Tens
     buffer = table.scalar(2, "I", 0)
     if buffer >= len(buffers) and buffer:
         raise _Damaged(f"tensor {name!r} refers to buffer {buffer} of {len(buffers)}")
-    data = buffers[buffer] if buffers else None
+    data = buffers[buffer] if buffer else None  # buffer 0 means "no data" in every file
     signature = table.numbers(7, "i") or shape
-    if len(signature) != len(shape):
+    if len(signature) != len(shape) or any(size < -1 for size in signature):
         raise _Damaged(f"tensor {name!r} has shape {list(shape)} and shape signature {list(signature)}")
     sparse = table.table(6) is not None
     tensor = Tensor(

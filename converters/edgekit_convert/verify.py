@@ -241,16 +241,22 @@ def sqnr_db(signal: Array, noise: Array) -> Interval:
 
 
 def paired_drop(first: Array, second: Array) -> Interval:
-    """Difference of two success rates on the same samples, with the normal interval of the paired difference.
+    """Difference of two success rates on the same samples, with its 95 % interval.
 
     Args:
         first: success of each sample, 0 or 1.
         second: likewise.
+
+    Returns:
+        The interval of Agresti and Min (2005): half a sample is added to each cell of the 2x2 table, so that models that
+        never differ do not claim to be certain.
     """
-    difference = first.astype(float) - second.astype(float)
-    mean = float(difference.mean())
-    half = _Z95 * float(difference.std()) / math.sqrt(len(difference))
-    return Interval(mean, mean - half, mean + half)
+    count = len(first) + 2
+    only_first, only_second = np.sum((first == 1) & (second == 0)) + 0.5, np.sum((first == 0) & (second == 1)) + 0.5
+    middle = float(only_first - only_second) / count
+    half = _Z95 * math.sqrt(float(only_first + only_second) - count * middle * middle) / count
+    value = float(np.mean(first)) - float(np.mean(second))
+    return Interval(value, min(value, middle - half), max(value, middle + half))
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from edgekit.cli.output import console, print_json, progress_bar, size_text
+from edgekit.cli.output import console, print_json, progress_bar
 from edgekit.cli.proof import print_findings, print_verification
+from edgekit.report.units import size_text
 
 _DATA = "DATA"
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
-from edgekit.cli.output import console, print_json, print_pairs, size_text
+from edgekit.cli.output import console, print_json, print_pairs
 from edgekit.cli.proof import print_findings, print_verification
 from edgekit.inspection import Inspection
 from edgekit.manifest import Manifest
 from edgekit.preprocess import Preprocessing
+from edgekit.report.units import size_text
 
 
 @click.command("inspect")

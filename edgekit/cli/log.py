@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from edgekit.cli.output import milliseconds, print_json, print_table
+from edgekit.cli.output import print_json, print_table
+from edgekit.report.units import milliseconds
 from edgekit.runtime.latency import LatencySummary, LoggedRuns, read_log
 
 

@@ -90,14 +90,3 @@ def progress_bar(enabled: bool = True) -> Iterator[Callable[[str, int, int], Non
             bars.update(tasks[step], completed=done, total=total or None)
 
         yield draw
-
-
-def milliseconds(nanoseconds: float) -> str:
-    """A time for people, three significant digits, in milliseconds."""
-    value = nanoseconds / 1e6
-    return f"{value:.3f} ms" if value < 1 else f"{value:.2f} ms" if value < 100 else f"{value:.0f} ms"
-
-
-def size_text(size_bytes: float) -> str:
-    """A size for people, in kB or MB of 1000."""
-    return f"{size_bytes / 1000:.1f} kB" if size_bytes < 1e6 else f"{size_bytes / 1e6:.2f} MB"

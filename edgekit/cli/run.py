@@ -9,8 +9,9 @@ from typing import Any
 import click
 import numpy as np
 
-from edgekit.cli.output import milliseconds, print_json, print_table
+from edgekit.cli.output import print_json, print_table
 from edgekit.errors import DataError, TensorError, from_os_error
+from edgekit.report.units import milliseconds
 from edgekit.runtime.session import Session
 from edgekit.tensors import Array, TensorSpec
 

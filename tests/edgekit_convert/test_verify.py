@@ -46,11 +46,22 @@ def test_sqnr_of_known_noise() -> None:
 
 
 def test_paired_drop_uses_the_pairs() -> None:
-    """Two models that err on the same samples have a drop of exactly zero."""
+    """Models that err on the same samples have no drop, with a narrow interval that still has a width."""
     right = np.array([1, 0] * 50)
     same = paired_drop(right, right)
-    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+    assert same.value == 0.0
+    assert -0.03 < same.low < -0.01
+    assert same.high == -same.low
     assert paired_drop(right, np.zeros(100)).value == 0.5
+
+
+def test_paired_drop_of_a_known_table() -> None:
+    """10 right only for the first, 4 only for the second, of 100: 0.06, about -0.02 to 0.13 (Agresti and Min 2005)."""
+    first, second = np.array([1] * 10 + [0] * 4 + [1] * 86), np.array([0] * 10 + [1] * 4 + [1] * 86)
+    found = paired_drop(first, second)
+    middle, half = 6 / 102, 1.959964 * np.sqrt((15 - 36 / 102) / 102**2)
+    assert found.value == pytest.approx(0.06)
+    assert (found.low, found.high) == (pytest.approx(middle - half), pytest.approx(middle + half))
 
 
 def data() -> CalibrationSet:

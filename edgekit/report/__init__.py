@@ -1,0 +1,1 @@
+"""Reports: one list of fields feeds every printer, and pictures go into one self-contained page."""

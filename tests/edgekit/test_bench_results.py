@@ -1,0 +1,185 @@
+"""Figures are derived from raw samples, and a benchmark file can be read again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit.bench import BenchmarkReport, Case, CaseResult, Launch
+from edgekit.bench.results import FIELDS, ratio, with_ratios
+from edgekit.errors import DataError, OutputError
+from edgekit.report.fields import as_json, table
+
+
+def launch(total_ns: list[int], **changes: Any) -> Launch:
+    """A launch with these steady samples; the other figures are made up from the first one."""
+    first = Launch(
+        started_unix_s=0.0,
+        asked={"delegate": "xnnpack", "threads": 1, "reason": "", "profile": None, "rejected": {}},
+        got={"delegate": "none", "partitions": 0, "operators": 2, "taken": 0, "outside": {"ADD": 2}},
+        engine="litert 0",
+        threads=1,
+        engine_import_ns=5,
+        load_ns=1000,
+        first_run_ns=500,
+        warmup_ns=(400, 300),
+        total_ns=tuple(total_ns),
+        invoke_ns=tuple(value - 1 for value in total_ns),
+        steady_wall_ns=sum(total_ns),
+        steady_cpu_ns=2 * sum(total_ns),
+        rss_before_load_bytes=100,
+        rss_after_load_bytes=130,
+        peak_rss_bytes=150,
+    )
+    return dataclasses.replace(first, **changes)
+
+
+def case(name: str, *launches: Launch, error: str | None = None) -> CaseResult:
+    """A case's result."""
+    return CaseResult(Case(name, "00", 7), launches, error)
+
+
+def report(*cases: CaseResult) -> BenchmarkReport:
+    """A benchmark of these cases."""
+    return BenchmarkReport("0.1.0", {"machine": None}, 12.5, 2, 2, 0, with_ratios(cases))
+
+
+class TestFigures:
+    """What is derived from the samples."""
+
+    def test_percentiles_are_over_the_runs_of_all_launches(self) -> None:
+        """p50 of 100, 200, 300, 400 over two launches is 200, nearest rank."""
+        figures = as_json(FIELDS, case("m", launch([100, 400]), launch([300, 200])))
+        assert (figures["p50_ns"], figures["p90_ns"], figures["p99_ns"], figures["runs"]) == (200, 400, 400, 4)
+
+    def test_figures_of_a_launch_are_medians_over_launches(self) -> None:
+        """Load, first run and memory take the middle launch, so that one slow start does not shift them."""
+        result = case("m", launch([1]), launch([1], load_ns=90_000, peak_rss_bytes=151), launch([1], load_ns=2000))
+        figures = as_json(FIELDS, result)
+        assert (figures["load_ns"], figures["first_run_ns"], figures["peak_rss_bytes"]) == (2000, 500, 150)
+
+    def test_memory_of_loading_is_the_growth(self) -> None:
+        """Resident memory after loading minus before; unknown where the system does not tell."""
+        assert as_json(FIELDS, case("m", launch([1])))["load_rss_bytes"] == 30
+        unknown = launch([1], rss_before_load_bytes=None)
+        assert as_json(FIELDS, case("m", unknown))["load_rss_bytes"] is None
+
+    def test_processor_time_is_per_run(self) -> None:
+        """Two runs of 10 ns on two cores are 20 ns of processor time each."""
+        assert as_json(FIELDS, case("m", launch([10, 10])))["cpu_per_run_ns"] == 20
+
+    def test_every_key_of_a_time_or_size_carries_its_unit(self) -> None:
+        """Numbers in the summary end in their unit, but counts and the ratio."""
+        figures = as_json(FIELDS, case("m", launch([1])))
+        bare = {key for key, value in figures.items() if isinstance(value, int) and not key.endswith(("_ns", "_bytes"))}
+        assert {"threads", "launches", "runs"} == bare
+
+    def test_table_has_asked_and_got(self) -> None:
+        """A delegate that took nothing shows as a difference."""
+        titles, rows = table(FIELDS, [case("m", launch([1]))])
+        assert rows[0][titles.index("asked → got")] == "xnnpack → none"
+
+    def test_failed_case_is_a_row_with_its_error(self) -> None:
+        """The row has the name and the error, and no figure."""
+        titles, rows = table(FIELDS, report(case("good", launch([1])), case("bad", error="it broke")).cases)
+        row = dict(zip(titles, rows[1], strict=True))
+        assert {key: text for key, text in row.items() if text != "–"} == {"model": "bad", "error": "it broke"}
+
+
+class TestRatio:
+    """Medians compared, with an interval over launches."""
+
+    def test_value_is_the_ratio_of_the_medians(self) -> None:
+        """300 against 200 is 1.5."""
+        assert ratio(case("a", launch([100, 200, 900])), case("b", launch([300, 300, 10]))).value == 1.5
+
+    def test_single_launch_has_no_interval(self) -> None:
+        """Nothing is known of the spread over launches from one."""
+        one = ratio(case("a", launch([100])), case("b", launch([150])))
+        assert (one.low, one.high) == (None, None)
+        assert str(one) == "1.50"
+
+    def test_interval_covers_the_spread_over_launches(self) -> None:
+        """Launches at ratios 1.0 and 2.0 give an interval between them, which a steady pair does not."""
+        steady = case("a", *(launch([100, 100]) for _ in range(4)))
+        mixed = case("b", launch([100, 100]), launch([200, 200]), launch([100, 100]), launch([200, 200]))
+        wide = ratio(steady, mixed)
+        assert (wide.low, wide.high) == (1.0, 2.0)
+        narrow = ratio(steady, steady)
+        assert (narrow.value, narrow.low, narrow.high) == (1.0, 1.0, 1.0)
+
+    def test_slow_minute_that_met_both_cancels(self) -> None:
+        """Rounds are drawn whole: where both halve their speed together, the ratio stays."""
+        first = case("a", launch([100]), launch([200]), launch([100]))
+        other = case("b", launch([50]), launch([100]), launch([50]))
+        found = ratio(first, other)
+        assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
+
+    def test_interval_is_the_same_each_time(self) -> None:
+        """The resampling has a fixed seed."""
+        random = np.random.default_rng(3)
+        first = case("a", *(launch(random.integers(90, 110, 20).tolist()) for _ in range(5)))
+        other = case("b", *(launch(random.integers(50, 70, 20).tolist()) for _ in range(5)))
+        assert ratio(first, other) == ratio(first, other)
+
+    def test_failed_cases_are_not_compared(self) -> None:
+        """Neither a failed case nor any against a failed first one gets a ratio, and the first itself has none."""
+        good, bad = case("good", launch([1])), case("bad", error="it broke")
+        assert [result.ratio for result in with_ratios((good, bad))] == [None, None]
+        assert [result.ratio for result in with_ratios((bad, good))] == [None, None]
+        assert with_ratios((good, good))[1].ratio is not None
+
+
+class TestFile:
+    """The benchmark file."""
+
+    def test_round_trip(self, tmp_path: Path) -> None:
+        """What was saved is read back equal, raw samples and ratios included."""
+        path = tmp_path / "b.json"
+        saved = report(
+            case("a", launch([1, 2]), launch([3, 4])), case("b", launch([2, 2])), case("c", error="it broke")
+        )
+        saved.save(path)
+        assert saved == BenchmarkReport.read(path)
+        assert not saved.passed
+
+    def test_existing_file_is_kept(self, tmp_path: Path) -> None:
+        """Without overwrite nothing is replaced."""
+        path = tmp_path / "b.json"
+        path.write_text("mine")
+        with pytest.raises(OutputError, match="exists already"):
+            report(case("a", launch([1]))).save(path)
+        assert path.read_text() == "mine"
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("{", "is not a benchmark"),
+            ("[]", "is not a benchmark"),
+            ('{"type":"edgekit-benchmark","schema":99}', "has schema 99, this edgekit reads up to 1"),
+            ('{"type":"edgekit-benchmark","schema":1}', "is damaged"),
+        ],
+        ids=["not-json", "other-json", "newer", "incomplete"],
+    )
+    def test_other_files_are_refused(self, tmp_path: Path, text: str, message: str) -> None:
+        """Each foreign file is named for what it is."""
+        path = tmp_path / "b.json"
+        path.write_text(text)
+        with pytest.raises(DataError, match=message):
+            BenchmarkReport.read(path)
+
+    def test_missing_file_is_told(self, tmp_path: Path) -> None:
+        """A wrong path is an edgekit error."""
+        with pytest.raises(Exception, match="no such file"):
+            BenchmarkReport.read(tmp_path / "none.json")
+
+    def test_schema_and_type_are_in_the_file(self) -> None:
+        """Readers can tell what it is."""
+        data = json.loads(json.dumps(report(case("a", launch([1]))).to_json()))
+        assert (data["type"], data["schema"]) == ("edgekit-benchmark", 1)
+        assert data["cases"][0]["launches"][0]["total_ns"] == [1]
