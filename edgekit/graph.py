@@ -14,7 +14,7 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,6 +66,17 @@ OPERATORS: tuple[str, ...] = (
 
 _PLACEHOLDER = OPERATORS.index("PLACEHOLDER_FOR_GREATER_OP_CODES")
 
+#: From which input on an operator may do without (tfl_ops.td, "OrNone", and the kernels' GetOptionalInputTensor); LiteRT
+#: 2.3 crashes on an ADD that lacks one.
+_OPTIONAL_FROM: dict[str, int] = {
+    "BIDIRECTIONAL_SEQUENCE_LSTM": 1, "BIDIRECTIONAL_SEQUENCE_RNN": 1, "CONV_2D": 2, "CONV_3D": 2, "CONV_3D_TRANSPOSE": 3,
+    "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "LSTM": 1, "PAD": 2, "PADV2": 2, "SVDF": 1, "TRANSPOSE_CONV": 3,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": 1,
+}  # fmt: skip
+
+
+# The tables below are frozen, without comparison and repr: making those functions takes longer than parsing a small model.
+
 
 class _Damaged(Exception):
     """A reference inside the file leaves the file; the text names it."""
@@ -88,8 +99,7 @@ class _File:
             raise _Damaged("it refers to the same bytes over and over")
 
 
-@dataclass(frozen=True)
-class _Table:
+class _Table(NamedTuple):
     """A FlatBuffers table: where it starts and where each field lies."""
 
     file: _File
@@ -181,7 +191,7 @@ def _table(file: _File, position: int) -> _Table:
     return _Table(file, position, fields)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Tensor:
     """One tensor of a subgraph.
 
@@ -226,7 +236,7 @@ class Tensor:
         return np.frombuffer(self.data, dtype=self.dtype).reshape(self.shape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Op:
     """One operator.
 
@@ -257,8 +267,7 @@ class Op:
         return self.custom and self.name.startswith("Flex")
 
 
-@dataclass(frozen=True)
-class Subgraph:
+class Subgraph(NamedTuple):
     """A list of operators over a list of tensors."""
 
     name: str
@@ -268,8 +277,7 @@ class Subgraph:
     ops: tuple[Op, ...]
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """A named entry point: argument names and the tensors they stand for."""
 
     key: str
@@ -278,8 +286,7 @@ class Signature:
     outputs: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(NamedTuple):
     """A whole model as the file describes it.
 
     Attributes:
@@ -451,9 +458,12 @@ def _subgraph(table: _Table, codes: list[tuple[str, bool, int]], buffers: list[m
             raise _Damaged(f"operator {number} refers to operator code {code} of {len(codes)}")
         name, custom, version = codes[code]
         what = f"operator {number} ({name})"
-        ops.append(
-            Op(number, name, custom, version, indices(item, 1, what, -1), indices(item, 2, what, 0), item.table(4))
-        )
+        inputs = indices(item, 1, what, -1)
+        if -1 in inputs and not custom and not name.startswith("STABLEHLO_"):
+            absent = inputs.index(-1)
+            if absent < _OPTIONAL_FROM.get(name, len(inputs)):
+                raise _Damaged(f"{what} lacks its input {absent}")
+        ops.append(Op(number, name, custom, version, inputs, indices(item, 2, what, 0), item.table(4)))
     inputs = indices(table, 1, "the list of inputs", 0)
     outputs = indices(table, 2, "the list of outputs", 0)
     return Subgraph(table.string(4), tensors, inputs, outputs, tuple(ops))

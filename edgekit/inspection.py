@@ -241,7 +241,7 @@ def count_macs(subgraph: Subgraph, op: Op) -> int:
         return out * math.prod(second[:4])
     if op.name == "BATCH_MATMUL":
         adjoint_x = op.option(0, "b", 0)
-        return out * (first[-2] if adjoint_x and len(first) > 1 else first[-1])
+        return out * (first[-2] if adjoint_x and len(first) > 1 else math.prod(first[-1:]))
     data = shape(op.inputs[2]) if len(op.inputs) > 2 else ()
     # Transposed convolutions: each input value meets every weight of its own input channel.
     return math.prod(data) * math.prod(second) // max(1, data[-1] if data else 1)

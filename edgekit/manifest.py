@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgekit.digest import sha256_hex
-from edgekit.errors import ModelFileError
+from edgekit.errors import ModelFileError, OptionError
 from edgekit.preprocess import Preprocessing
 
 SCHEMA = 1
@@ -96,14 +96,14 @@ class Manifest:
                 sha256=str(data["sha256"]),
                 preprocessing={name: Preprocessing.from_json(item) for name, item in data["preprocessing"].items()},
                 labels=tuple(str(label) for label in data.get("labels", ())),
-                recipe=data.get("recipe", {}),
-                source=data.get("source", {}),
-                calibration=data.get("calibration", {}),
-                verification=data.get("verification", {}),
-                runtime=data.get("runtime", {}),
-                tools=data.get("tools", {}),
+                recipe=dict(data.get("recipe", {})),
+                source=dict(data.get("source", {})),
+                calibration=dict(data.get("calibration", {})),
+                verification=dict(data.get("verification", {})),
+                runtime=dict(data.get("runtime", {})),
+                tools=dict(data.get("tools", {})),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OptionError) as error:
             raise ModelFileError(
                 f"{origin}: its manifest is not valid ({error!r}). Convert the model again."
             ) from error
@@ -125,7 +125,8 @@ def append(flatbuffer: bytes, manifest: Manifest) -> bytes:
 
     stream = io.BytesIO()
     stream.write(flatbuffer)
-    with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
+    # "w" starts where the stream stands; "a" would look for a ZIP to go on with, and find one in a constant.
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
         archive.writestr(zipfile.ZipInfo(MANIFEST_NAME, _ZIP_DATE), text.encode())
         if manifest.labels:
@@ -168,7 +169,9 @@ def _from_zip(content: bytes, start: int) -> bytes:
             if info.file_size > _MAX_BYTES:
                 raise ValueError(f"it claims {info.file_size} bytes")
             return archive.read(info)
-    except (zipfile.BadZipFile, zlib.error) as error:
+    except KeyError:
+        raise
+    except Exception as error:  # each decompressor that a damaged header can name has errors of its own
         raise ValueError(str(error)) from error
 
 

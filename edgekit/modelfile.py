@@ -10,7 +10,7 @@ from edgekit import manifest as _manifest
 from edgekit.errors import ModelFileError, from_os_error
 from edgekit.graph import Graph, Tensor, parse
 from edgekit.manifest import Manifest
-from edgekit.tensors import TensorSpec
+from edgekit.tensors import QUANTISED_TYPES, TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +53,8 @@ class ModelFile:
                     content = file.read()
             except OSError as error:
                 raise from_os_error(error, location, "read") from error
+            except ValueError as error:  # a NUL in the name
+                raise ModelFileError(f"cannot read {location!r}: {error}.") from error
         origin = location or "the model"
         graph = parse(content, origin)
         manifest, sha256 = _manifest.read(content, graph.metadata.get(_manifest.ENTRY), origin)
@@ -102,5 +104,5 @@ class ModelFile:
 
 
 def _spec(tensor: Tensor, name: str | None) -> TensorSpec:
-    quant = tensor.quant if tensor.quant is not None and tensor.dtype != "float32" else None
+    quant = tensor.quant if tensor.dtype in QUANTISED_TYPES else None
     return TensorSpec(name or tensor.name, tensor.shape_signature, tensor.dtype, quant)

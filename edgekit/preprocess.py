@@ -6,6 +6,7 @@ are the ranges that occur.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,10 +84,12 @@ class Preprocessing:
             float32 values.
 
         Raises:
-            TensorError: the shape is not an image's, or the channels do not fit.
+            TensorError: they are not numbers, the shape is not an image's, or the channels do not fit.
         """
         work = np.asarray(images)
-        if (self.resize or self.color == "bgr") and work.ndim not in (3, 4):
+        if work.dtype.kind not in "fiub":
+            raise TensorError(f"cannot preprocess values of dtype {work.dtype}: numbers were expected.")
+        if (self.resize or self.color == "bgr") and (work.ndim not in (3, 4) or 0 in work.shape):
             raise TensorError(
                 f"cannot preprocess shape {list(work.shape)} as an image: [height, width, channels] or "
                 "[n, height, width, channels] was expected."
@@ -98,10 +101,11 @@ class Preprocessing:
         if self.resize is not None:
             work = resize(work, self.resize[0], self.resize[1])
         if self.mean:
-            if len(self.mean) > 1 and len(self.mean) != work.shape[-1]:
-                raise TensorError(f"normalisation has {len(self.mean)} channels, the input {work.shape[-1]}.")
+            channels = work.shape[-1] if work.ndim else "has no axes"
+            if len(self.mean) > 1 and len(self.mean) != channels:
+                raise TensorError(f"normalisation has {len(self.mean)} channels, the input {channels}.")
             work = (work - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
-        return np.ascontiguousarray(work, dtype=np.float32)
+        return np.asarray(work, dtype=np.float32, order="C")  # ascontiguousarray would give a scalar an axis
 
 
 def from_options(
@@ -137,8 +141,11 @@ def from_options(
     size: tuple[int, int] | None = None
     if resize is not None:
         try:
-            width, height = resize.lower().split("x") if isinstance(resize, str) else resize
-            size = (int(width), int(height))
+            if isinstance(resize, str):
+                width, height = (int(part) for part in resize.lower().split("x"))
+            else:
+                width, height = (operator.index(side) for side in resize)
+            size = (width, height)
         except (TypeError, ValueError) as error:
             raise OptionError(f"cannot read --resize {resize!r}: WIDTHxHEIGHT such as 224x224 was expected.") from error
     return Preprocessing(size, color, mean, std)

@@ -6,13 +6,16 @@ one axis (TensorFlow Lite 8-bit quantization specification, "Specification summa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array: TypeAlias = npt.NDArray[Any]
+else:
+    Array = np.ndarray  # numpy.typing takes a millisecond to import
 
 #: TFLite's ``TensorType`` codes, by position (schema.fbs, ``enum TensorType``).
 TENSOR_TYPES: tuple[str, ...] = (
@@ -32,10 +35,11 @@ _LIMITS: dict[str, tuple[np.float32, np.float32]] = {
 }
 #: The highest float32 that an int32 holds; the next one is 2**31, which it does not.
 _LIMITS["int32"] = (np.float32(-(2**31)), np.float32(2**31 - 128))
+#: Types whose scale and zero point mean something. Old converters left them on others as well.
+QUANTISED_TYPES: frozenset[str] = frozenset(_LIMITS)
 
 
-@dataclass(frozen=True)
-class QuantParams:
+class QuantParams(NamedTuple):
     """How a tensor's integers map to real numbers.
 
     Attributes:
@@ -54,8 +58,7 @@ class QuantParams:
         return len(self.scales) == 1
 
 
-@dataclass(frozen=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """One input or output of a model.
 
     Attributes:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _BELOW = ("error", "threads")
 
 
-@click.command()
+@click.command("bench")
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL...")
 @click.option("--runs", default=200, show_default=True, help="Steady runs of each launch.")
 @click.option("--warmup", default=20, show_default=True, help="Runs between the first one and the steady ones.")

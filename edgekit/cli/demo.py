@@ -9,7 +9,7 @@ import click
 from edgekit.cli.output import print_json, print_pairs, progress_bar
 
 
-@click.command()
+@click.command("demo")
 @click.option(
     "--output", type=click.Path(path_type=Path), default=Path("edgekit-demo"), show_default=True, metavar="DIR",
     help="Folder for the models, the log, the benchmark and the report.",

@@ -28,12 +28,11 @@ def summary(file: str, as_json: bool) -> None:
     rows = []
     for number, part in enumerate(parts, 1):
         total = LatencySummary.of(record.total_ns for record in part.records)
-        got = part.header.get("got", {})
         rows.append(
             (
                 str(number),
                 str(part.header.get("model") or str(part.header.get("model_sha256", "?"))[:12]),
-                f"{part.header.get('engine', '?')}, {got.get('delegate', '?')}",
+                f"{part.header.get('engine', '?')}, {_delegate(part)}",
                 str(total.count),
                 *(milliseconds(value) for value in (total.p50_ns, total.p90_ns, total.p99_ns, total.max_ns)),
                 milliseconds(LatencySummary.of(record.invoke_ns for record in part.records).p50_ns),
@@ -41,6 +40,14 @@ def summary(file: str, as_json: bool) -> None:
         )
     columns = ("session", "model", "runs on", "runs", "p50", "p90", "p99", "max", "of p50: invoke")
     print_table(file, columns, rows)
+
+
+def _delegate(part: LoggedRuns) -> str:
+    """The delegate that ran something of the model, as ``Session.got`` has it."""
+    got = part.header.get("got")
+    if not isinstance(got, dict):
+        return "?"
+    return str(got.get("delegate", "?")) if got.get("partitions", 1) else "none"
 
 
 def _json(part: LoggedRuns) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import IO
 
 
 @contextlib.contextmanager
@@ -27,7 +28,7 @@ def quiet_native_log() -> Iterator[None]:
         yield
         return
     previous = sys.stderr
-    with tempfile.TemporaryFile() as native:
+    with _temporary() as native:
         os.dup2(native.fileno(), 2)
         sys.stderr = os.fdopen(os.dup(terminal), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
         crashed = False
@@ -44,3 +45,10 @@ def quiet_native_log() -> Iterator[None]:
             if crashed:
                 native.seek(0)
                 previous.write(native.read().decode("utf-8", "replace"))
+
+
+def _temporary() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:  # no room for one: the message that the disk is full must come all the same
+        return open(os.devnull, "r+b")

@@ -27,10 +27,10 @@ def print_json(data: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; every cell is text, taken literally."""
+    """Print a table; the title and every cell are text, taken literally."""
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=Text(title, style="bold"), title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=False, justify="left")
     for row in rows:
@@ -42,11 +42,11 @@ def print_pairs(title: str, pairs: Sequence[tuple[str, str]]) -> None:
     """Print a two-column table without a header: a name and what is known of it."""
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    table = Table(title=Text(title, style="bold"), title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in pairs:
-        table.add_row(name, Text(value))
+        table.add_row(Text(name), Text(value))
     console().print(table)
 
 
@@ -84,9 +84,16 @@ def progress_bar(enabled: bool = True) -> Iterator[Callable[[str, int, int], Non
     ) as bars:  # fmt: skip
         tasks: dict[str, Any] = {}
 
+        def finish_unknown() -> None:
+            for task in bars.tasks:
+                if task.total is None:  # a step of unknown length ends when the next one begins
+                    bars.update(task.id, completed=1, total=1)
+
         def draw(step: str, done: int, total: int) -> None:
             if step not in tasks:
+                finish_unknown()
                 tasks[step] = bars.add_task(step, total=total or None)
             bars.update(tasks[step], completed=done, total=total or None)
 
         yield draw
+        finish_unknown()

@@ -38,7 +38,7 @@ def print_verification(verification: Mapping[str, Any]) -> None:
     if not sets:
         return
     title = f"Float against int8, on {verification.get('engine')}, {verification.get('delegate')} (95 % intervals)"
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=Text(title, style="bold"), title_justify="left")
     several = any(len(figures["outputs"]) > 1 for figures in sets.values())
     for column in ("data", "samples", *(["output"] if several else []), "agreement", "SQNR", "float", "int8", "drop"):
         table.add_column(column, no_wrap=column != "output", overflow="fold")
@@ -46,7 +46,7 @@ def print_verification(verification: Mapping[str, Any]) -> None:
         metric = figures.get("metric")
         for number, output in enumerate(figures["outputs"]):
             own = metric if number == 0 else None
-            table.add_row(
+            cells = (
                 name if number == 0 else "",
                 str(figures["count"]) if number == 0 else "",
                 *([output["name"]] if several else []),
@@ -56,6 +56,7 @@ def print_verification(verification: Mapping[str, Any]) -> None:
                 _metric(own, "int8"),
                 _metric(own, "drop", signed=True),
             )
+            table.add_row(*(Text(cell) for cell in cells))
     out.print(table)
 
 

@@ -116,9 +116,13 @@ def command(
 def _samples(session: Session, texts: tuple[str, ...], preprocess: bool) -> list[dict[str, Array]]:
     named: dict[str, list[Array]] = {}
     for text in texts:
-        name, mark, path = text.rpartition("=")
-        spec = _spec(session, name if mark else None)
-        named[spec.name] = _split(spec, _load(Path(path)), preprocess)
+        name, path = _name_and_path(session, text)
+        spec = _spec(session, name)
+        if spec.name in named:
+            raise TensorError(f"--input {spec.name} is given twice: each input takes one file.")
+        named[spec.name] = _split(spec, _load(path), preprocess)
+        if not named[spec.name]:
+            raise DataError(f"{path} holds no samples.")
     counts = {len(rows) for rows in named.values()}
     if len(counts) != 1:
         raise DataError(
@@ -130,6 +134,14 @@ def _samples(session: Session, texts: tuple[str, ...], preprocess: bool) -> list
             f"no --input for {', '.join(missing)}: the model takes {', '.join(str(spec) for spec in session.inputs)}."
         )
     return [dict(zip(named, row, strict=True)) for row in zip(*named.values(), strict=True)]
+
+
+def _name_and_path(session: Session, text: str) -> tuple[str | None, Path]:
+    """``NAME=FILE`` in its two parts; a file's own name may hold the sign too."""
+    name, mark, path = text.partition("=")
+    if mark and (any(spec.name == name for spec in session.inputs) or not Path(text).exists()):
+        return name, Path(path)
+    return None, Path(text)
 
 
 def _spec(session: Session, name: str | None) -> TensorSpec:
@@ -145,10 +157,11 @@ def _spec(session: Session, name: str | None) -> TensorSpec:
 
 def _load(path: Path) -> Array:
     try:
-        array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
     except OSError as error:
         raise from_os_error(error, path, "read") from error
-    except (ValueError, EOFError) as error:
+    except Exception as error:  # numpy passes on what its ZIP reader, tokenizer and allocator raise
         raise DataError(f"cannot read {path}: {error}. A file that numpy.save wrote was expected.") from error
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path} is an .npz archive: an .npy file with one array was expected.")

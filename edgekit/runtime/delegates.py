@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgekit.errors import DelegateError
 
@@ -39,8 +39,7 @@ class DelegateSpec:
             raise DelegateError(f"{self.threads} threads asked for: from 1 to 1024 were expected.")
 
 
-@dataclass(frozen=True)
-class Rejected:
+class Rejected(NamedTuple):
     """A delegate that was not chosen.
 
     Attributes:
@@ -52,8 +51,7 @@ class Rejected:
     reason: str
 
 
-@dataclass(frozen=True)
-class DelegateChoice:
+class DelegateChoice(NamedTuple):
     """The delegate that was picked, and why each other one was not.
 
     Attributes:
@@ -69,8 +67,7 @@ class DelegateChoice:
     profile_id: str | None = None
 
 
-@dataclass(frozen=True)
-class PartitionReport:
+class PartitionReport(NamedTuple):
     """What a delegate took of a graph, read back from the interpreter.
 
     Attributes:

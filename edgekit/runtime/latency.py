@@ -6,11 +6,13 @@ reported once.
 
 File format (schema 1): the first line is the header, an object with ``"type": "edgekit-latency"``; each
 further line is an array ``[start_ns, copy_in_ns, invoke_ns, copy_out_ns]`` on the monotonic clock that the
-header names. A torn last line is ignored by the reader.
+header names. The reader ignores a torn line at the end of the file or before a further header.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
 import math
 import os
@@ -20,11 +22,11 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.errors import DataError, from_os_error
+from edgekit.errors import DataError, OptionError, from_os_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,6 +150,8 @@ class LatencyLog:
     """
 
     def __init__(self, capacity: int = 4096, path: Path | None = None, header: Mapping[str, Any] | None = None) -> None:
+        if capacity < 1:
+            raise OptionError(f"a latency log of capacity {capacity}: at least 1 was expected.")
         self._ring = np.zeros((capacity, 4), dtype=np.int64)
         self._counts = np.zeros(_BUCKETS, dtype=np.int64)
         self._count = 0
@@ -221,7 +225,11 @@ class LatencyLog:
 
 
 class _Writer:
-    """Appends records to a file from a thread of its own."""
+    """Appends records to a file from a thread of its own.
+
+    Nothing is buffered here, so that it is known which records a full disk has kept. After a write that was cut in the
+    middle of a line the header is written again, and the reader takes a torn line before a header for what it is.
+    """
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         self.dropped = 0
@@ -230,7 +238,8 @@ class _Writer:
         self._stop = threading.Event()
         self._warned = False
         try:
-            self._file: IO[str] = path.open("a", encoding="utf-8")
+            self._file = path.open("ab", buffering=0)
+            torn = _ends_torn(path) if path.is_file() else False
         except OSError as error:
             raise from_os_error(error, path, "write") from error
         first = {
@@ -243,12 +252,15 @@ class _Writer:
             "pid": os.getpid(),
             **header,
         }
-        self._write([json.dumps(first, ensure_ascii=False)])
+        self._header = f"{json.dumps(first, ensure_ascii=False)}\n".encode()
+        self._owed = b"\n" + self._header if torn else self._header
+        self._write([])
         self._thread = threading.Thread(target=self._loop, name="edgekit-latency-log", daemon=True)
         self._thread.start()
+        atexit.register(self.close)
 
     def add(self, row: tuple[int, int, int, int]) -> None:
-        if len(self._waiting) >= _BACKLOG:
+        if len(self._waiting) >= _BACKLOG or self._stop.is_set():
             self.dropped += 1
         else:
             self._waiting.append(row)
@@ -259,34 +271,48 @@ class _Writer:
 
     def _drain(self) -> None:
         rows = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if rows and not self._write([f"[{a},{b},{c},{d}]" for a, b, c, d in rows]):
-            self.dropped += len(rows)
+        if rows:
+            self._write([f"[{a},{b},{c},{d}]\n" for a, b, c, d in rows])
 
-    def _write(self, lines: list[str]) -> bool:
+    def _write(self, lines: list[str]) -> None:
+        data = self._owed + "".join(lines).encode()
+        done = 0
         try:
-            self._file.write("".join(f"{line}\n" for line in lines))
-            self._file.flush()
+            while done < len(data):
+                done += self._file.write(data[done:]) or 0
         except (OSError, ValueError) as error:
+            kept = data[:done].count(b"\n") - self._owed.count(b"\n")
+            self.dropped += len(lines) - max(kept, 0)
+            if done:
+                self._owed = b"\n" + self._header
             if not self._warned:
                 self._warned = True
                 warnings.warn(
-                    f"latency log {self._path}: cannot write ({error}); records are dropped and counted from here on.",
+                    f"latency log {self._path}: cannot write ({error}); records that do not fit are dropped and counted.",
                     RuntimeWarning,
                     stacklevel=2,
                 )
-            return False
-        return True
+        else:
+            self._owed = b""
 
     def close(self) -> None:
         if self._stop.is_set():
             return
         self._stop.set()
+        atexit.unregister(self.close)
         self._thread.join()
         self._drain()
-        try:
+        with contextlib.suppress(OSError):  # nothing is buffered: no record is lost here
             self._file.close()
-        except OSError:
-            self.dropped += 1
+
+
+def _ends_torn(path: Path) -> bool:
+    """Whether a file's last line has no end, as after a power cut."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 @dataclass(frozen=True)
@@ -320,28 +346,47 @@ def read_log(path: str | os.PathLike[str]) -> tuple[LoggedRuns, ...]:
     except OSError as error:
         raise from_os_error(error, path, "read") from error
     parts: list[tuple[dict[str, Any], list[RunRecord]]] = []
+    torn = 0  # the number of a line that cannot be read: it must be its session's last one
     for number, line in enumerate(lines, 1):
         if not line:
             continue
-        try:
-            item = json.loads(line)
-            if isinstance(item, dict) and item.get("type") == TYPE:
-                if int(item["schema"]) > SCHEMA:
-                    raise DataError(
-                        f"{path} has schema {item['schema']}, this edgekit reads up to {SCHEMA}. Update edgekit."
-                    )
-                parts.append((item, []))
-                continue
-            if not parts:
-                raise DataError(f"{path} is not a latency log: its first line has no header of type {TYPE!r}.")
-            parts[-1][1].append(RunRecord(*(int(value) for value in item)))
-        except (ValueError, TypeError, KeyError) as error:
-            if number == len(lines):  # no newline behind it: the write was torn
-                break
-            what = "is not a latency log" if not parts else f"line {number} is damaged"
-            raise DataError(f"{path}: {what}. A file that `edgekit run --log` wrote was expected.") from error
+        item = _read_line(line)
+        if isinstance(item, dict):
+            if item["schema"] > SCHEMA:
+                raise DataError(
+                    f"{path} has schema {item['schema']}, this edgekit reads up to {SCHEMA}. Update edgekit."
+                )
+            parts.append((item, []))
+            torn = 0
+        elif torn and parts:
+            raise DataError(f"{path}: line {torn} is damaged. A file that `edgekit run --log` wrote was expected.")
+        elif item is None and not torn:
+            torn = number
+        elif not parts:
+            break
+        elif item is not None:
+            parts[-1][1].append(item)
     if not parts:
         raise DataError(
-            f"{path} is not a latency log: it has no header. A file that `edgekit run --log` wrote was expected."
+            f"{path} is not a latency log: its first line is no header of type {TYPE!r}. "
+            "A file that `edgekit run --log` wrote was expected."
         )
     return tuple(LoggedRuns(header, tuple(records)) for header, records in parts)
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _read_line(line: bytes) -> dict[str, Any] | RunRecord | None:
+    """A header, a record, or ``None`` for a line that is neither."""
+    try:
+        item = json.loads(line, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(item, dict):
+        return item if item.get("type") == TYPE and isinstance(item.get("schema"), int) else None
+    # A sum of three such times still fits 64 bits.
+    if isinstance(item, list) and len(item) == 4 and all(type(value) is int and 0 <= value < 1 << 61 for value in item):
+        return RunRecord(*item)
+    return None

@@ -9,17 +9,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from edgekit.errors import DelegateError, EngineError, TensorError, one_of
+from edgekit.errors import DelegateError, EdgekitError, EngineError, TensorError, one_of
 from edgekit.modelfile import ModelFile
-from edgekit.runtime.delegates import DelegateChoice, PartitionReport
+from edgekit.runtime.delegates import DelegateChoice, DelegateSpec, PartitionReport
 from edgekit.runtime.engines import open_engine
 from edgekit.runtime.latency import LatencyLog
-from edgekit.tensors import Array, TensorSpec, dequantize, quantize
+from edgekit.tensors import NUMPY_TYPES, Array, TensorSpec, dequantize, quantize
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import numpy.typing as npt
 
 IO_MODES: tuple[str, ...] = ("float", "native")
 
@@ -69,9 +70,13 @@ class Session:
         self.asked = choice
         self.inputs: tuple[TensorSpec, ...] = model.inputs
         self.outputs: tuple[TensorSpec, ...] = model.outputs
+        if preprocess and model.manifest is None:
+            raise TensorError(self._no_manifest())
         for spec in (*self.inputs, *self.outputs):
-            if spec.dtype in ("string", "resource", "variant"):
+            if spec.dtype not in NUMPY_TYPES:
                 raise TensorError(f"{model.name}: {spec.name!r} is of type {spec.dtype}, only numbers can be run.")
+            if spec.quant is not None and 0 in spec.quant.scales:
+                raise TensorError(f"{model.name}: {spec.name!r} has scale 0, so that its integers mean nothing.")
         self._native = io == "native"
         self._preprocess = preprocess
         self._engine = open_engine(model, choice.spec, engine)
@@ -81,9 +86,14 @@ class Session:
         self._shapes = self._engine.shapes()
         self._lock = threading.Lock()
         self._closed = False
-        self.latency = LatencyLog(path=log, header=self._log_header() if log is not None else None)
+        try:
+            self.latency = LatencyLog(path=log, header=self._log_header() if log is not None else None)
+        except EdgekitError:
+            self._engine.close()
+            raise
 
     def _check_required(self, require: str) -> None:
+        DelegateSpec(require)  # knows which there are
         report = self.partitions
         if self.asked.spec.kind != require or (report.outside and require != "none"):
             self._engine.close()
@@ -137,16 +147,24 @@ class Session:
         spec = self._spec(name)
         manifest = self.model.manifest
         if manifest is None:
-            raise TensorError(
-                f"{self.model.name} has no manifest, so its preprocessing is not known: preprocess yourself."
-            )
-        array = np.asarray(value)
+            raise TensorError(self._no_manifest())
+        array = self._array(spec, value)
         item = manifest.preprocessing.get(spec.name)
         if item is not None:
             array = item.apply(array)
         if array.ndim == len(spec.shape) - 1 and spec.shape[0] in (1, -1):
             array = array[None]
         return array
+
+    def _no_manifest(self) -> str:
+        return f"{self.model.name} has no manifest, so its preprocessing is not known: preprocess yourself."
+
+    @staticmethod
+    def _array(spec: TensorSpec, value: npt.ArrayLike) -> Array:
+        try:
+            return np.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise TensorError(f"input {spec.name!r} is not an array: {error}.") from error
 
     def _spec(self, name: str | None) -> TensorSpec:
         if name is None:
@@ -192,6 +210,7 @@ class Session:
             ]
             shapes = [array.shape for array in arrays]
             if shapes != self._shapes:
+                self._shapes = []  # when the graph refuses these, the next run must not take them for its own
                 self._engine.resize(shapes)
                 self._shapes = shapes
             for position, array in enumerate(arrays):
@@ -225,7 +244,7 @@ class Session:
         return [given[spec.name] for spec in self.inputs]
 
     def _prepare(self, spec: TensorSpec, value: npt.ArrayLike) -> Array:
-        array = np.asarray(value)
+        array = self._array(spec, value)
         if self._preprocess:
             array = self.preprocess(array, spec.name)
         if not spec.accepts(array.shape):
@@ -236,22 +255,25 @@ class Session:
                     f"input {spec.name!r} is {array.dtype}, the file's own type {spec.dtype} was expected with "
                     "io='native'. Load with io='float' to pass real numbers."
                 )
-            return np.ascontiguousarray(array)
+            return np.asarray(array, order="C")
         if array.dtype.kind not in "fiub":
             raise TensorError(f"input {spec.name!r} is of dtype {array.dtype}: numbers were expected.")
         if spec.quant is None and spec.dtype not in ("float32", "float16", "float64"):
             return self._integers(spec, array)
+        if spec.quant is None and array.dtype != spec.dtype:
+            with np.errstate(over="ignore"):  # what this type cannot hold becomes infinite, and is found below
+                array = array.astype(spec.dtype)
         if array.dtype.kind == "f":
             self._check_finite(spec, array)
         if spec.quant is not None:
             return quantize(array, spec.quant, spec.dtype)
-        return np.ascontiguousarray(array, dtype=spec.dtype)
+        return np.asarray(array, order="C")
 
     def _shape_message(self, spec: TensorSpec, array: Array) -> str:
         text = f"input {spec.name!r} has shape {list(array.shape)}, expected {list(spec.shape)}."
         if spec.accepts((1, *array.shape)):
             text += " Add the batch axis: x[None]."
-        elif spec.accepts((1, *array.shape[1:])):
+        elif spec.accepts((1, *array.shape[1:])) and len(array) > 1:
             text += " Run the samples one by one: the model's batch size is 1."
         elif array.ndim == len(spec.shape) and array.ndim == 4:
             text += " Resize the image first, or load with preprocess=True if the model was converted with --resize."
@@ -259,8 +281,9 @@ class Session:
 
     def _integers(self, spec: TensorSpec, array: Array) -> Array:
         if array.dtype == spec.dtype:
-            return np.ascontiguousarray(array)
-        cast = array.astype(spec.dtype)
+            return np.asarray(array, order="C")
+        with np.errstate(invalid="ignore"):  # NaN and too large numbers differ afterwards
+            cast = array.astype(spec.dtype)
         if not np.array_equal(cast, array):
             raise TensorError(
                 f"input {spec.name!r} takes {spec.dtype}: values of {array.dtype} were given that it cannot hold."

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from edgekit.errors import DelegateError, EngineError
+from edgekit.errors import EngineError
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateSpec, PartitionReport, load_library
 from edgekit.tensors import Array
 
+#: What the interpreters raise when they refuse; a name that is not UTF-8 is a ``ValueError`` too.
+_FOREIGN = (ValueError, RuntimeError, MemoryError)
 
-@dataclass(frozen=True)
-class Loaded:
+
+class Loaded(NamedTuple):
     """An imported engine.
 
     Attributes:
@@ -57,23 +58,23 @@ class InterpreterEngine:
                 ),
             )
             self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise self._refused(error) from error
+        except _FOREIGN as error:
+            remedy = "The model may use operators that this runtime does not have; `edgekit inspect` lists them."
+            raise self._refused(error, remedy=remedy) from error
         main = model.graph.main
         self._inputs = main.inputs
         self._outputs = main.outputs
 
-    def _refused(self, error: Exception) -> EngineError | DelegateError:
-        text = " ".join(str(error).split()) or type(error).__name__
+    def _refused(self, error: Exception, *, sizes: str = "", remedy: str = "") -> EngineError:
+        text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        if isinstance(error, MemoryError):
+            text, remedy = f"not enough memory ({text})", "It needs a device with more, or smaller inputs."
         if "edgetpu-custom-op" in text:
             return EngineError(
                 f"{self._model.name} was compiled for the Edge TPU and needs that delegate: use --delegate edgetpu "
                 f"({self.version} said: {text})."
             )
-        return EngineError(
-            f"{self.version} cannot run {self._model.name}: {text}. "
-            "The model may use operators that this runtime does not have; `edgekit inspect` lists them."
-        )
+        return EngineError(f"{self.version} cannot run {self._model.name}{sizes}: {text}. {remedy}".rstrip())
 
     def resize(self, shapes: Sequence[tuple[int, ...]]) -> None:
         """Give open sizes a value.
@@ -88,17 +89,34 @@ class InterpreterEngine:
             for index, shape in zip(self._inputs, shapes, strict=True):
                 self._interpreter.resize_tensor_input(index, list(shape))
             self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise self._refused(error) from error
+        except _FOREIGN as error:
+            pairs = zip(self._model.inputs, shapes, strict=True)
+            sizes = f" with {', '.join(f'{spec.name} {list(shape)}' for spec, shape in pairs)}"
+            remedy = "Use the sizes that it was made for; a fixed RESHAPE inside it may take no others."
+            raise self._refused(error, sizes=sizes, remedy=remedy) from error
 
     def shapes(self) -> list[tuple[int, ...]]:
-        """The inputs' current sizes, none open."""
-        details = {item["index"]: item for item in self._interpreter.get_input_details()}
+        """The inputs' current sizes, none open.
+
+        Raises:
+            EngineError: the interpreter cannot tell.
+        """
+        try:
+            details = {item["index"]: item for item in self._interpreter.get_input_details()}
+        except _FOREIGN as error:
+            raise self._refused(error) from error
         return [tuple(int(size) for size in details[index]["shape"]) for index in self._inputs]
 
     def set_input(self, position: int, value: Array) -> None:
-        """Copy an array of the input's own dtype and current shape in."""
-        self._interpreter.set_tensor(self._inputs[position], value)
+        """Copy an array of the input's own dtype and current shape in.
+
+        Raises:
+            EngineError: the interpreter does not take it.
+        """
+        try:
+            self._interpreter.set_tensor(self._inputs[position], value)
+        except _FOREIGN as error:
+            raise self._refused(error) from error
 
     def invoke(self) -> None:
         """Run the graph.
@@ -108,12 +126,19 @@ class InterpreterEngine:
         """
         try:
             self._interpreter.invoke()
-        except (ValueError, RuntimeError) as error:
+        except _FOREIGN as error:
             raise self._refused(error) from error
 
     def get_output(self, position: int) -> Array:
-        """A copy of an output, in the file's own dtype."""
-        array: Array = self._interpreter.get_tensor(self._outputs[position])
+        """A copy of an output, in the file's own dtype.
+
+        Raises:
+            EngineError: there is none: no operator computes it.
+        """
+        try:
+            array: Array = self._interpreter.get_tensor(self._outputs[position])
+        except _FOREIGN as error:
+            raise self._refused(error) from error
         return array
 
     def partitions(self) -> PartitionReport:
@@ -121,13 +146,19 @@ class InterpreterEngine:
 
         After delegation the interpreter lists one more node for each delegated part. The part's operators are
         those between that node's inputs and its outputs.
+
+        Raises:
+            EngineError: the interpreter cannot tell.
         """
         ops = self._model.graph.main.ops
-        nodes = self._interpreter._get_ops_details()[len(ops) :]
+        try:
+            nodes = self._interpreter._get_ops_details()[len(ops) :]
+        except _FOREIGN as error:
+            raise self._refused(error) from error
         producer = {tensor: op.index for op in ops for tensor in op.outputs}
         parts = []
         for node in nodes:
-            if node["op_name"] not in ("DELEGATE", "Delegate") and "elegate" not in node["op_name"]:
+            if "delegate" not in node["op_name"].lower():
                 continue
             stop = {int(index) for index in node["inputs"]}
             waiting = [int(index) for index in node["outputs"]]
