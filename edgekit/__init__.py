@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from edgekit.runtime.delegates import DelegateSpec as DelegateSpec
     from edgekit.runtime.delegates import PartitionReport as PartitionReport
     from edgekit.runtime.latency import LatencyLog as LatencyLog
-    from edgekit.runtime.latency import LatencySummary as LatencySummary
     from edgekit.runtime.latency import RunRecord as RunRecord
-    from edgekit.runtime.latency import read_log as read_log
+    from edgekit.runtime.logfile import read_log as read_log
     from edgekit.runtime.session import Session as Session
+    from edgekit.runtime.summary import LatencySummary as LatencySummary
     from edgekit.tensors import QuantParams as QuantParams
     from edgekit.tensors import TensorSpec as TensorSpec
     from edgekit_convert import Conversion as Conversion
@@ -54,7 +54,7 @@ _LAZY: dict[str, str] = {
     "DelegateSpec": "edgekit.runtime.delegates",
     "DeviceProfile": "edgekit_profiles",
     "LatencyLog": "edgekit.runtime.latency",
-    "LatencySummary": "edgekit.runtime.latency",
+    "LatencySummary": "edgekit.runtime.summary",
     "Manifest": "edgekit.manifest",
     "ModelFile": "edgekit.modelfile",
     "PartitionReport": "edgekit.runtime.delegates",
@@ -68,7 +68,7 @@ _LAZY: dict[str, str] = {
     "convert": "edgekit.api",
     "inspect": "edgekit.inspection",
     "load": "edgekit.api",
-    "read_log": "edgekit.runtime.latency",
+    "read_log": "edgekit.runtime.logfile",
 }
 
 __all__ = [

@@ -91,12 +91,20 @@ class _File:
 
     def __init__(self, content: bytes) -> None:
         self.content = content
+        self.size = len(content)
         self._left = 4 * len(content) + 100_000
 
     def spend(self, items: int) -> None:
         self._left -= items
         if self._left < 0:
             raise _Damaged("it refers to the same bytes over and over")
+
+
+# Bound once: on a device these few calls are most of the time that checking a file takes.
+_read_u32 = struct.Struct("<I").unpack_from
+_read_i32 = struct.Struct("<i").unpack_from
+_read_u16_pair = struct.Struct("<HH").unpack_from
+_SCALARS = {kind: struct.Struct(f"<{kind}") for kind in "bBiIqQf"}
 
 
 class _Table(NamedTuple):
@@ -106,53 +114,51 @@ class _Table(NamedTuple):
     position: int
     fields: tuple[int, ...]
 
-    @property
-    def buffer(self) -> bytes:
-        return self.file.content
-
-    def _at(self, field: int, size: int) -> int | None:
+    def scalar(self, field: int, kind: str, default: Any) -> Any:
         offset = self.fields[field] if field < len(self.fields) else 0
         if offset == 0:
-            return None
+            return default
+        form = _SCALARS[kind]
         start = self.position + offset
-        if start + size > len(self.buffer):
+        if start + form.size > self.file.size:
             raise _Damaged(f"a field at byte {start} lies outside the file")
-        return start
+        return form.unpack_from(self.file.content, start)[0]
 
-    def scalar(self, field: int, kind: str, default: Any) -> Any:
-        at = self._at(field, struct.calcsize(kind))
-        return default if at is None else struct.unpack_from("<" + kind, self.buffer, at)[0]
-
-    def _indirect(self, field: int) -> int | None:
-        at = self._at(field, 4)
-        if at is None:
-            return None
-        target = at + int(struct.unpack_from("<I", self.buffer, at)[0])
-        if target + 4 > len(self.buffer):
+    def _indirect(self, field: int) -> int:
+        """Where the field's table or vector begins; 0 for a field that is absent."""
+        offset = self.fields[field] if field < len(self.fields) else 0
+        if offset == 0:
+            return 0
+        at = self.position + offset
+        size = self.file.size
+        if at + 4 > size:
+            raise _Damaged(f"a field at byte {at} lies outside the file")
+        target = at + int(_read_u32(self.file.content, at)[0])
+        if target + 4 > size:
             raise _Damaged(f"an offset at byte {at} points outside the file")
         return target
 
     def table(self, field: int) -> _Table | None:
         at = self._indirect(field)
-        return None if at is None else _table(self.file, at)
+        return _table(self.file, at) if at else None
 
     def vector(self, field: int, size: int) -> tuple[int, int] | None:
         """Start and length of a vector with elements of ``size`` bytes."""
         at = self._indirect(field)
-        if at is None:
+        if at == 0:
             return None
-        count = int(struct.unpack_from("<I", self.buffer, at)[0])
-        if at + 4 + count * size > len(self.buffer):
+        count = int(_read_u32(self.file.content, at)[0])
+        if at + 4 + count * size > self.file.size:
             raise _Damaged(f"a vector of {count} items at byte {at} is longer than the file")
         return at + 4, count
 
     def numbers(self, field: int, kind: str) -> tuple[Any, ...]:
-        found = self.vector(field, struct.calcsize(kind))
+        found = self.vector(field, _SCALARS[kind].size)
         if found is None:
             return ()
         start, count = found
         self.file.spend(count)
-        return struct.unpack_from(f"<{count}{kind}", self.buffer, start)
+        return struct.unpack_from(f"<{count}{kind}", self.file.content, start)
 
     def string(self, field: int) -> str:
         found = self.vector(field, 1)
@@ -160,7 +166,7 @@ class _Table(NamedTuple):
             return ""
         start, count = found
         self.file.spend(count)
-        return self.buffer[start : start + count].decode("utf-8", "replace")
+        return self.file.content[start : start + count].decode("utf-8", "replace")
 
     def tables(self, field: int) -> Iterator[_Table]:
         found = self.vector(field, 4)
@@ -170,23 +176,22 @@ class _Table(NamedTuple):
         if count > MAX_ITEMS:
             raise _Damaged(f"a list of {count} items at byte {start}, at most {MAX_ITEMS} are sane")
         for at in range(start, start + 4 * count, 4):
-            yield _table(self.file, at + int(struct.unpack_from("<I", self.buffer, at)[0]))
+            yield _table(self.file, at + int(_read_u32(self.file.content, at)[0]))
 
 
 def _table(file: _File, position: int) -> _Table:
-    buffer = file.content
-    size = len(buffer)
+    content, size = file.content, file.size
     if position + 4 > size:
         raise _Damaged(f"a table at byte {position} lies outside the file")
-    vtable = position - int(struct.unpack_from("<i", buffer, position)[0])
+    vtable = position - int(_read_i32(content, position)[0])
     if vtable < 0 or vtable + 4 > size:
         raise _Damaged(f"the vtable of the table at byte {position} lies outside the file")
-    vtable_bytes, table_bytes = struct.unpack_from("<HH", buffer, vtable)
+    vtable_bytes, table_bytes = _read_u16_pair(content, vtable)
     if vtable_bytes < 4 or vtable_bytes % 2 or vtable + vtable_bytes > size or position + table_bytes > size:
         raise _Damaged(f"the table at byte {position} is longer than the file")
     file.spend(vtable_bytes // 2)
-    fields = struct.unpack_from(f"<{(vtable_bytes - 4) // 2}H", buffer, vtable + 4)
-    if any(offset >= table_bytes for offset in fields):
+    fields = struct.unpack_from(f"<{(vtable_bytes - 4) // 2}H", content, vtable + 4)
+    if fields and max(fields) >= table_bytes:
         raise _Damaged(f"a field of the table at byte {position} lies outside the table")
     return _Table(file, position, fields)
 
@@ -396,9 +401,9 @@ def _quant(table: _Table | None, shape: tuple[int, ...], name: str) -> QuantPara
     zero_points = table.numbers(3, "q") or (0,) * len(scales)
     if len(zero_points) != len(scales):
         raise _Damaged(f"tensor {name!r} has {len(scales)} scales and {len(zero_points)} zero points")
-    for scale in scales:
-        if not 0 <= scale < math.inf:
-            raise _Damaged(f"tensor {name!r} has scale {scale:g}")
+    if not (sum(scales) < math.inf and min(scales) >= 0):  # NaN fails the first comparison
+        wrong = next(scale for scale in scales if not 0 <= scale < math.inf)
+        raise _Damaged(f"tensor {name!r} has scale {wrong:g}")
     axis = table.scalar(6, "i", 0)
     if len(scales) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scales)):
         raise _Damaged(f"tensor {name!r} of shape {list(shape)} has {len(scales)} scales on axis {axis}")
@@ -408,7 +413,7 @@ def _quant(table: _Table | None, shape: tuple[int, ...], name: str) -> QuantPara
 def _tensor(index: int, table: _Table, buffers: list[memoryview | None]) -> Tensor:
     name = table.string(3)
     shape = table.numbers(0, "i")
-    if len(shape) > MAX_RANK or any(size < 0 for size in shape):  # LiteRT 2.3 crashes on a negative size
+    if len(shape) > MAX_RANK or (shape and min(shape) < 0):  # LiteRT 2.3 crashes on a negative size
         raise _Damaged(f"tensor {name!r} has shape {list(shape)[:MAX_RANK]}")
     code = table.scalar(1, "b", 0)
     if not 0 <= code < len(TENSOR_TYPES):
@@ -419,7 +424,7 @@ def _tensor(index: int, table: _Table, buffers: list[memoryview | None]) -> Tens
         raise _Damaged(f"tensor {name!r} refers to buffer {buffer} of {len(buffers)}")
     data = buffers[buffer] if buffer else None  # buffer 0 means "no data" in every file
     signature = table.numbers(7, "i") or shape
-    if len(signature) != len(shape) or any(size < -1 for size in signature):
+    if len(signature) != len(shape) or (signature and min(signature) < -1):
         raise _Damaged(f"tensor {name!r} has shape {list(shape)} and shape signature {list(signature)}")
     sparse = table.table(6) is not None
     tensor = Tensor(

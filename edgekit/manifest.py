@@ -15,11 +15,13 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit.digest import sha256_hex
 from edgekit.errors import ModelFileError, OptionError
-from edgekit.preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    from edgekit.preprocess import Preprocessing
 
 SCHEMA = 1
 ENTRY = "edgekit"
@@ -94,7 +96,7 @@ class Manifest:
         try:
             return cls(
                 sha256=str(data["sha256"]),
-                preprocessing={name: Preprocessing.from_json(item) for name, item in data["preprocessing"].items()},
+                preprocessing=_preprocessing(data["preprocessing"]),
                 labels=tuple(str(label) for label in data.get("labels", ())),
                 recipe=dict(data.get("recipe", {})),
                 source=dict(data.get("source", {})),
@@ -107,6 +109,14 @@ class Manifest:
             raise ModelFileError(
                 f"{origin}: its manifest is not valid ({error!r}). Convert the model again."
             ) from error
+
+
+def _preprocessing(items: Mapping[str, Any]) -> dict[str, Preprocessing]:
+    if not items:
+        return {}
+    from edgekit.preprocess import Preprocessing
+
+    return {name: Preprocessing.from_json(item) for name, item in items.items()}
 
 
 def announcement(flatbuffer_bytes: int) -> bytes:

@@ -21,7 +21,7 @@ from edgekit.errors import DataError, from_os_error
 from edgekit.files import write_whole
 from edgekit.report.fields import Field, as_json
 from edgekit.report.units import milliseconds, size_text
-from edgekit.runtime.latency import LatencySummary
+from edgekit.runtime.summary import LatencySummary
 
 SCHEMA = 1
 TYPE = "edgekit-benchmark"

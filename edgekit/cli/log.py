@@ -8,7 +8,8 @@ import click
 
 from edgekit.cli.output import print_json, print_table
 from edgekit.report.units import milliseconds
-from edgekit.runtime.latency import LatencySummary, LoggedRuns, read_log
+from edgekit.runtime.logfile import LoggedRuns, read_log
+from edgekit.runtime.summary import LatencySummary
 
 
 @click.group("log")

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from processes import run_python, run_shell
 
 import edgekit
 from edgekit.cli import COMMANDS, SUMMARIES, cli
@@ -19,9 +20,7 @@ NAMES = sorted(COMMANDS)
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """A real ``python -m edgekit``."""
-    return subprocess.run(
-        [sys.executable, "-m", "edgekit", *arguments], capture_output=True, text=True, env={**os.environ, **variables}
-    )
+    return run_python("-m", "edgekit", *arguments, env={**os.environ, **variables})
 
 
 @pytest.mark.parametrize("option", ["--help", "-h"])
@@ -140,7 +139,7 @@ class TestProgram:
             "c.cli.add_command(command); c._Commands.get_command = lambda *a: command\n"
             "import sys; sys.argv = ['edgekit', 'bug']; c.main()\n"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        done = run_python("-c", code)
         assert done.returncode == 1
         assert done.stderr.startswith("native words\n")
         assert done.stderr.endswith("ZeroDivisionError: our mistake\n")
@@ -153,17 +152,17 @@ class TestProgram:
             f"sys.argv = ['edgekit', *{arguments!r}]; from edgekit.cli import main; main()"
         )
         # Pipes have no size: only files are limited.
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        done = run_python("-c", code)
         expected = CliRunner().invoke(cli, arguments)
         assert (done.returncode, done.stdout, done.stderr) == (expected.exit_code, expected.stdout, expected.stderr)
 
     def test_reader_that_stops_early(self, dense_float_file: Path) -> None:
         """``edgekit … | head`` ends without a traceback."""
         command = f"{sys.executable} -m edgekit inspect --json '{dense_float_file}' | head -c 1"
-        done = subprocess.run(command, shell=True, capture_output=True, text=True)
+        done = run_shell(command)
         assert (done.stdout, "Traceback" in done.stderr) == ("{", False)
 
     def test_without_stderr(self) -> None:
         """A program that is started with stderr closed works all the same."""
-        done = subprocess.run(f"{sys.executable} -m edgekit --version 2>&-", shell=True, capture_output=True, text=True)
+        done = run_shell(f"{sys.executable} -m edgekit --version 2>&-")
         assert (done.returncode, done.stdout) == (0, f"edgekit {edgekit.__version__}\n")

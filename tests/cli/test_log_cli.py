@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgekit.cli import cli
-from edgekit.runtime.latency import LatencyLog, LatencySummary, read_log
+from edgekit.runtime.latency import LatencyLog
+from edgekit.runtime.logfile import read_log
+from edgekit.runtime.summary import LatencySummary
 
 
 def run(*arguments: object) -> Result:

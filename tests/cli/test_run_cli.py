@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +14,12 @@ import numpy as np
 import pytest
 import tiny_models as models
 from click.testing import CliRunner, Result
+from processes import run_python
 
 import edgekit
 from edgekit.cli import cli
 from edgekit.preprocess import Preprocessing
-from edgekit.runtime.latency import read_log
+from edgekit.runtime.logfile import read_log
 from edgekit.tensors import Array
 
 
@@ -199,7 +198,7 @@ def test_log(folder: Path) -> None:
 def test_log_on_a_full_disk(folder: Path) -> None:
     """The runs go on, their results come, and it is said once that the log is not written."""
     arguments = ("run", folder / "float.tflite", "--input", folder / "many.npy", "--log", "/dev/full")
-    done = subprocess.run([sys.executable, "-m", "edgekit", *arguments], capture_output=True, text=True)
+    done = run_python("-m", "edgekit", *arguments)
     assert done.returncode == 0
     assert "5 runs on " in done.stdout
     assert done.stderr.count("latency log /dev/full: cannot write") == 1

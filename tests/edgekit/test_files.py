@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import run_python
 
 from edgekit.errors import ModelFileError, OutputError
 from edgekit.files import check_writable, write_whole
@@ -79,7 +78,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
         "try: f.write_whole(pathlib.Path(sys.argv[1]), b'x' * 5000, overwrite=True)\n"
         "except e.OutputError as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    done = run_python("-c", code, path, check=True)
     assert f"cannot write {path}: File too large.\n" == done.stdout
     assert (names(tmp_path), path.read_bytes()) == (["a.bin"], b"old")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from processes import run_python
 
 FRAMEWORKS = frozenset({"tensorflow", "keras", "tf_keras", "litert_quantizer", "torch", "onnx", "jax", "sklearn"})
 INTERPRETERS = frozenset({"ai_edge_litert", "tflite_runtime", "tensorflow"})
@@ -19,9 +19,7 @@ IMAGES = frozenset({"PIL"})
 
 def loaded_by(code: str, *arguments: str) -> set[str]:
     """The modules that Python imports while it runs some code, as ``-X importtime`` reports them."""
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", code, *arguments], capture_output=True, text=True, check=True
-    )
+    done = run_python("-X", "importtime", "-c", code, *arguments, check=True)
     rows = [line for line in done.stderr.splitlines() if line.startswith("import time:") and "|" in line]
     return {row.rsplit("|", 1)[1].strip() for row in rows}
 

@@ -6,8 +6,6 @@ import hashlib
 import io
 import json
 import struct
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,6 +13,7 @@ from typing import Any
 
 import pytest
 import tiny_models as models
+from processes import run_python
 
 from edgekit.digest import sha256_hex
 from edgekit.errors import ModelFileError
@@ -294,6 +293,6 @@ def test_digest_is_sha256(data: bytes) -> None:
         "import sys; sys.modules.pop('hashlib', None); from edgekit.digest import sha256_hex\n"
         "print(sha256_hex(memoryview(sys.stdin.buffer.read())), 'hashlib' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
+    done = run_python("-c", code, text=False, input=data, check=True)
     expected = hashlib.sha256(data).hexdigest()
     assert (expected, f"{expected} False\n".encode()) == (sha256_hex(data), done.stdout)

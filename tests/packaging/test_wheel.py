@@ -90,7 +90,9 @@ def installed(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pyt
     target = next((folder / "lib").glob("python*")) / "site-packages"
     # Sorted behind edgekit's own entry, so that the packages of this environment come last; hatchling is among them.
     (target / "zz-others.pth").write_text("\n".join(site.getsitepackages()) + "\n")
-    subprocess.run([*pip, "--ignore-installed", *what], check=True, env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
+    subprocess.run(
+        [*pip, "--ignore-installed", *what], check=True, env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    )
     return python
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_models as models
+from processes import run_python
 
 import edgekit
 from edgekit.errors import EngineError
@@ -63,7 +63,7 @@ class TestChoice:
     def test_looking_imports_nothing(self) -> None:
         """Finding out what is installed is cheap."""
         code = "import sys; from edgekit.runtime.engines import installed; installed(); print(*sys.modules)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        done = run_python("-c", code, check=True)
         assert set(done.stdout.split()) & set(ENGINES.values()) == set()
 
     def test_the_first_installed_is_used(self) -> None:
@@ -171,7 +171,7 @@ def test_tensorflow_s_interpreter_gives_the_same() -> None:
         "with edgekit.load(sys.stdin.buffer.read(), delegate='xnnpack', engine='tensorflow') as model:\n"
         "    print(json.dumps([model.engine.split()[0], model.got, model.run([[0.5] * 8]).tolist()]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], input=models.dense_float(), capture_output=True, check=True)
+    done = run_python("-c", code, text=False, input=models.dense_float(), check=True)
     with edgekit.load(models.dense_float(), delegate="xnnpack") as model:
         expected = model.run([[0.5] * 8])
     name, got, result = json.loads(done.stdout)
@@ -215,7 +215,7 @@ def test_no_damaged_file_ends_the_process(name: str, engine: str | None) -> None
     """What passes the structural check runs or is refused; the interpreter never crashes on it."""
     support = str(Path(models.__file__).parent)
     code = f"import sys; sys.path.insert(0, {support!r})\n{MUTANTS}"
-    done = subprocess.run([sys.executable, "-c", code, name, engine or ""], capture_output=True, text=True)
+    done = run_python("-c", code, name, engine or "")
     last = done.stdout.splitlines()[-1:]
     assert done.returncode == 0, f"the last one tried was {last}: {done.stderr[-600:]}"
     word, ran, refused = last[0].split()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -15,9 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import run_python
 
 from edgekit.errors import DataError, ModelFileError, OptionError, OutputError
-from edgekit.runtime.latency import SCHEMA, TYPE, LatencyLog, LatencySummary, RunRecord, read_log
+from edgekit.runtime.latency import LatencyLog, RunRecord
+from edgekit.runtime.logfile import SCHEMA, TYPE, read_log
+from edgekit.runtime.summary import LatencySummary
 
 
 def nearest_rank(values: list[int], percent: int) -> int:
@@ -122,7 +123,7 @@ class TestRing:
             " if 'latency' in s.traceback[0].filename)\n"
             "print(growth)"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        done = run_python("-c", code, check=True)
         assert int(done.stdout) < 2000
 
     @pytest.mark.parametrize("capacity", [0, -1])
@@ -185,7 +186,7 @@ class TestFile:
             "log = LatencyLog(path=pathlib.Path(sys.argv[1]))\n"
             "for n in range(100): log.add_ns(n, 1, 1, 1)\n"
         )
-        subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+        run_python("-c", code, path, check=True)
         assert 100 == len(read_log(path)[0].records)
 
     def test_closing_twice_is_harmless(self, tmp_path: Path) -> None:
@@ -255,7 +256,7 @@ class TestFullDisk:
             "log.close()\n"
             "print(log.dropped)"
         )
-        done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+        done = run_python("-c", code, path, check=True)
         starts = [record.start_ns for part in read_log(path) for record in part.records]
         assert {*range(1000), *range(2000, 3000)} <= set(starts)
         assert sorted(set(starts)) == starts

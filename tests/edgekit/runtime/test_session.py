@@ -18,7 +18,7 @@ import tiny_models as models
 
 import edgekit
 from edgekit import DelegateError, EngineError, ModelFile, OptionError, OutputError, Preprocessing, Session, TensorError
-from edgekit.runtime.latency import read_log
+from edgekit.runtime.logfile import read_log
 from edgekit.tensors import Array, QuantParams
 
 Load = Callable[..., Session]
