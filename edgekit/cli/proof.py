@@ -40,23 +40,25 @@ def print_verification(verification: Mapping[str, Any]) -> None:
     title = f"Float against int8, on {verification.get('engine')}, {verification.get('delegate')} (95 % intervals)"
     table = Table(title=Text(title, style="bold"), title_justify="left")
     several = any(len(figures["outputs"]) > 1 for figures in sets.values())
-    for column in ("data", "samples", *(["output"] if several else []), "agreement", "SQNR", "float", "int8", "drop"):
+    names = [figures["metric"]["name"] for figures in sets.values() if figures.get("metric")]
+    task = [f"float {names[0]}", f"int8 {names[0]}", "drop"] if names else []
+    for column in ("data", "samples", *(["output"] if several else []), "agreement", "SQNR", *task):
         table.add_column(column, no_wrap=column != "output", overflow="fold")
     for name, figures in sets.items():
-        metric = figures.get("metric")
         for number, output in enumerate(figures["outputs"]):
-            own = metric if number == 0 else None
-            cells = (
+            metric = figures.get("metric") if number == 0 else None
+            table.add_row(
                 name if number == 0 else "",
                 str(figures["count"]) if number == 0 else "",
                 *([output["name"]] if several else []),
                 _percent(output["agreement"]),
                 _decibels(output["sqnr_db"]),
-                _metric(own, "float"),
-                _metric(own, "int8"),
-                _metric(own, "drop", signed=True),
+                *(
+                    [_metric(metric, "float"), _metric(metric, "int8"), _metric(metric, "drop", signed=True)]
+                    if task
+                    else []
+                ),
             )
-            table.add_row(*(Text(cell) for cell in cells))
     out.print(table)
 
 
@@ -87,4 +89,4 @@ def _metric(metric: Mapping[str, Any] | None, side: str, *, signed: bool = False
         sign = "+" if signed else ""
         text, ends = f"{100 * value:{sign}.2f}", (f"{100 * low:{sign}.1f}", f"{100 * high:{sign}.1f}")
         return _interval(item, f"{text} points" if signed else f"{text} %", *ends)
-    return _interval(item, f"{value:.4g} {name}", f"{low:.4g}", f"{high:.4g}")
+    return _interval(item, f"{value:.4g}", f"{low:.4g}", f"{high:.4g}")

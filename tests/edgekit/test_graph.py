@@ -445,6 +445,62 @@ def test_damage_is_named(case: Damage) -> None:
     assert str(caught.value).endswith("Copy or download the file again, or convert the model again.")
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A number of the flatbuffer's own that leads out of the file, and words of the message."""
+
+    id: str
+    form: str
+    at: Callable[[bytes], int]
+    value: int
+    words: str
+
+
+def _root(content: bytes) -> int:
+    return int(struct.unpack_from("<I", content, 0)[0])
+
+
+def _vtable(content: bytes) -> int:
+    return _root(content) - int(struct.unpack_from("<i", content, _root(content))[0])
+
+
+def _field(content: bytes, field: int) -> int:
+    """Where a field of the root table lies."""
+    return _root(content) + int(struct.unpack_from("<H", content, _vtable(content) + 4 + 2 * field)[0])
+
+
+def _buffers(content: bytes) -> int:
+    """Where the list of buffers begins, with its length."""
+    return _field(content, 4) + int(struct.unpack_from("<I", content, _field(content, 4))[0])
+
+
+OUTSIDE = "lies outside the file"
+REFERENCES = [
+    Reference("root", "<I", lambda c: 0, 1 << 20, f"a table at byte 1048576 {OUTSIDE}"),
+    Reference("vtable before the file", "<i", _root, 1 << 20, f"the vtable of the table at byte .* {OUTSIDE}"),
+    Reference("vtable behind the file", "<i", _root, -(1 << 20), f"the vtable of the table at byte .* {OUTSIDE}"),
+    Reference("vtable too long", "<H", _vtable, 0xFFFE, "the table at byte .* is longer than the file"),
+    Reference("vtable too short", "<H", _vtable, 2, "the table at byte .* is longer than the file"),
+    Reference("vtable of half a field", "<H", _vtable, 7, "the table at byte .* is longer than the file"),
+    Reference("table too long", "<H", lambda c: _vtable(c) + 2, 0xFFFF, "the table at byte .* is longer than the file"),
+    Reference(
+        "field behind its table", "<H", lambda c: _vtable(c) + 4, 400, "a field of the table at byte .* lies outside"
+    ),
+    Reference("list", "<I", lambda c: _field(c, 4), 0x7FFFFFF0, "an offset at byte .* points outside the file"),
+    Reference("length", "<I", _buffers, 0x7FFFFFF0, "a vector of 2147483632 items at byte .* is longer than the file"),
+    Reference("item", "<I", lambda c: _buffers(c) + 4, 0x7FFFFFF0, f"a table at byte .* {OUTSIDE}"),
+]
+
+
+@pytest.mark.parametrize("case", REFERENCES, ids=lambda case: case.id)
+def test_references_that_leave_the_file(case: Reference) -> None:
+    """Each of the format's own numbers is tested before it is followed, and the message names the byte."""
+    content = bytearray(models.dense_float())
+    struct.pack_into(case.form, content, case.at(bytes(content)), case.value)
+    with pytest.raises(ModelFileError, match=case.words):
+        read(bytes(content))
+
+
 def mutants(content: bytes) -> Iterator[tuple[str, bytes]]:
     """The file with each aligned 32-bit word overwritten or flipped in turn."""
     for at in range(0, len(content) - 3, 4):
