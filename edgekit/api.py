@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgekit.modelfile import ModelFile
-from edgekit.preprocess import Preprocessing
 from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
 from edgekit.runtime.session import Session
 
 if TYPE_CHECKING:
+    from edgekit.preprocess import Preprocessing
     from edgekit_convert import Conversion
 
 

@@ -82,19 +82,21 @@ class GateError(EdgekitError):
     exit_code = 1
 
 
-def from_os_error(error: OSError, path: str | os.PathLike[str], doing: str) -> EdgekitError:
+def from_os_error(
+    error: OSError, path: str | os.PathLike[str], doing: str, kind: type[EdgekitError] | None = None
+) -> EdgekitError:
     """Translate an operating system error into the edgekit error that names the remedy.
 
     Args:
         error: what the operating system said.
         path: the file or folder it was about.
         doing: ``"read"`` or ``"write"``.
+        kind: the error to make; ``None`` for an ``OutputError`` when writing and a ``ModelFileError`` when reading.
 
     Returns:
-        An ``OutputError`` for writing; a ``ModelFileError`` for reading. The caller raises it
-        ``from`` the original.
+        The error, which the caller raises ``from`` the original.
     """
-    kind: type[EdgekitError] = OutputError if doing == "write" else ModelFileError
+    kind = kind or (OutputError if doing == "write" else ModelFileError)
     if error.errno == errno.ENOSPC:
         return kind(f"cannot {doing} {path}: the disk is full. Free some space, or choose another folder.")
     if error.errno == errno.EDQUOT:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,9 +72,6 @@ _OPTIONAL_FROM: dict[str, int] = {
     "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "LSTM": 1, "PAD": 2, "PADV2": 2, "SVDF": 1, "TRANSPOSE_CONV": 3,
     "UNIDIRECTIONAL_SEQUENCE_LSTM": 1,
 }  # fmt: skip
-
-
-# The tables below are frozen, without comparison and repr: making those functions takes longer than parsing a small model.
 
 
 class _Damaged(Exception):
@@ -196,8 +192,7 @@ def _table(file: _File, position: int) -> _Table:
     return _Table(file, position, fields)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Tensor:
+class Tensor(NamedTuple):
     """One tensor of a subgraph.
 
     Attributes:
@@ -212,7 +207,7 @@ class Tensor:
         sparse: whether ``data`` is in a sparse encoding.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which means nothing here
     name: str
     shape: tuple[int, ...]
     shape_signature: tuple[int, ...]
@@ -241,8 +236,7 @@ class Tensor:
         return np.frombuffer(self.data, dtype=self.dtype).reshape(self.shape)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Op:
+class Op(NamedTuple):
     """One operator.
 
     Attributes:
@@ -252,19 +246,20 @@ class Op:
         version: the version of the operator that the file asks for.
         inputs: tensor indices; -1 for an optional input that is absent.
         outputs: tensor indices.
+        options: the builtin options' table; ``option`` reads it.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which means nothing here
     name: str
     custom: bool
     version: int
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    _options: _Table | None
+    options: _Table | None
 
     def option(self, field: int, kind: str, default: Any) -> Any:
         """One scalar of the builtin options, by its field number in schema.fbs."""
-        return default if self._options is None else self._options.scalar(field, kind, default)
+        return default if self.options is None else self.options.scalar(field, kind, default)
 
     @property
     def is_flex(self) -> bool:

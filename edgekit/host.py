@@ -13,7 +13,6 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -42,17 +41,30 @@ ARM_PARTS: dict[int, str] = {
 _ARM = 0x41
 
 
-@dataclass(frozen=True)
 class Fact(Generic[T]):
     """Something that is known of this machine.
+
+    A plain class, because it is made on the load path, where a dataclass takes a millisecond to make.
 
     Attributes:
         value: what.
         source: where it was read: a path as it is on that machine, a system call or an environment variable.
     """
 
-    value: T
-    source: str
+    __slots__ = ("source", "value")
+
+    def __init__(self, value: T, source: str) -> None:
+        self.value = value
+        self.source = source
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fact) and (self.value, self.source) == (other.value, other.source)
+
+    def __hash__(self) -> int:
+        return hash((self.value, self.source))
+
+    def __repr__(self) -> str:
+        return f"Fact({self.value!r}, {self.source!r})"
 
 
 class HostFacts(NamedTuple):

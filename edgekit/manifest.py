@@ -14,8 +14,8 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgekit.digest import sha256_hex
 from edgekit.errors import ModelFileError, OptionError
@@ -38,8 +38,10 @@ _MAX_BYTES = 64 * 1024 * 1024
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
-@dataclass(frozen=True)
-class Manifest:
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Manifest(NamedTuple):
     """What edgekit knows about a model file, written into the file itself.
 
     Attributes:
@@ -55,14 +57,14 @@ class Manifest:
     """
 
     sha256: str
-    preprocessing: Mapping[str, Preprocessing] = field(default_factory=dict)
+    preprocessing: Mapping[str, Preprocessing] = _NOTHING
     labels: tuple[str, ...] = ()
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    source: Mapping[str, Any] = field(default_factory=dict)
-    calibration: Mapping[str, Any] = field(default_factory=dict)
-    verification: Mapping[str, Any] = field(default_factory=dict)
-    runtime: Mapping[str, Any] = field(default_factory=dict)
-    tools: Mapping[str, str] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = _NOTHING
+    source: Mapping[str, Any] = _NOTHING
+    calibration: Mapping[str, Any] = _NOTHING
+    verification: Mapping[str, Any] = _NOTHING
+    runtime: Mapping[str, Any] = _NOTHING
+    tools: Mapping[str, str] = _NOTHING
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``edgekit.json``."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgekit import manifest as _manifest
 from edgekit.errors import ModelFileError, from_os_error
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True)
-class ModelFile:
+class ModelFile(NamedTuple):
     """A checked ``.tflite`` model; never changes.
 
     Attributes:
@@ -28,11 +26,14 @@ class ModelFile:
         location: the path that it was read from, as text, or ``None`` for bytes.
     """
 
-    content: bytes = field(repr=False)
+    content: bytes
     sha256: str
-    graph: Graph = field(repr=False)
-    manifest: Manifest | None = field(repr=False)
+    graph: Graph
+    manifest: Manifest | None
     location: str | None
+
+    def __repr__(self) -> str:
+        return f"ModelFile({self.location!r}, {len(self.content)} bytes, sha256 {self.sha256})"
 
     @classmethod
     def read(cls, source: str | os.PathLike[str] | bytes) -> ModelFile:

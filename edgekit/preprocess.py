@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +16,14 @@ from edgekit.errors import OptionError, TensorError
 from edgekit.tensors import Array
 
 
-@dataclass(frozen=True)
-class Preprocessing:
+class _Preprocessing(NamedTuple):
+    resize: tuple[int, int] | None
+    color: str | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Preprocessing(_Preprocessing):
     """Resize, colour order and normalisation of one input, in this order.
 
     Attributes:
@@ -27,26 +32,32 @@ class Preprocessing:
             RGB; ``None`` when the input is not a colour image.
         mean: subtracted; one value, or one for each channel; empty for none.
         std: divided by afterwards; as many values as ``mean``.
+
+    Raises:
+        OptionError: values that make no sense together.
     """
 
-    resize: tuple[int, int] | None = None
-    color: str | None = None
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std):
-            raise OptionError(f"normalisation has {len(self.mean)} means and {len(self.std)} standard deviations.")
-        if any(value == 0 for value in self.std):
+    def __new__(
+        cls,
+        resize: tuple[int, int] | None = None,
+        color: str | None = None,
+        mean: tuple[float, ...] = (),
+        std: tuple[float, ...] = (),
+    ) -> Preprocessing:
+        """Check and make one."""
+        if len(mean) != len(std):
+            raise OptionError(f"normalisation has {len(mean)} means and {len(std)} standard deviations.")
+        if any(value == 0 for value in std):
             raise OptionError("normalisation divides by 0: a standard deviation must not be 0.")
-        if not all(np.isfinite(value) for value in (*self.mean, *self.std)):
+        if not all(np.isfinite(value) for value in (*mean, *std)):
             raise OptionError("normalisation with NaN or infinity: finite numbers were expected.")
-        if self.color not in (None, "rgb", "bgr"):
-            raise OptionError(f"unknown color {self.color!r}: expected rgb or bgr.")
-        if self.resize is not None and not all(1 <= side <= 65536 for side in self.resize):
-            raise OptionError(
-                f"cannot resize to {self.resize[0]}x{self.resize[1]}: sizes from 1 to 65536 were expected."
-            )
+        if color not in (None, "rgb", "bgr"):
+            raise OptionError(f"unknown color {color!r}: expected rgb or bgr.")
+        if resize is not None and not all(1 <= side <= 65536 for side in resize):
+            raise OptionError(f"cannot resize to {resize[0]}x{resize[1]}: sizes from 1 to 65536 were expected.")
+        return super().__new__(cls, resize, color, mean, std)
 
     @property
     def is_identity(self) -> bool:

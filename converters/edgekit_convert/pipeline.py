@@ -168,7 +168,7 @@ def convert(
     quantised, refinement = _refine(quantised, rewritten, statistics, data, choice)
     findings.append(refinement)
 
-    names = tuple(labels or sets.get("verify", data).source.label_names or data.source.label_names)
+    names = _one_line_each(labels or sets.get("verify", data).source.label_names or data.source.label_names)
     flatbuffer = _finish(quantised, opened, prepared, names)
     report = _verify_exported(
         float_model,
@@ -204,6 +204,14 @@ def convert(
     if output is not None:
         conversion.save(output, overwrite=overwrite)
     return conversion
+
+
+def _one_line_each(labels: Sequence[str]) -> tuple[str, ...]:
+    """Labels as they go into ``labels.txt``, which has one a line."""
+    for label in labels:
+        if len(label.splitlines()) != 1:
+            raise OptionError(f"the label {label!r} is not one line of text, which labels.txt needs.")
+    return tuple(labels)
 
 
 def _check_names(prepared: Mapping[str, Preprocessing], opened: Source) -> None:

@@ -362,7 +362,7 @@ class BenchmarkReport:
         try:
             text = Path(path).read_bytes()
         except OSError as error:
-            raise from_os_error(error, Path(path), "read") from error
+            raise from_os_error(error, path, "read", DataError) from error
         try:
             data = json.loads(text)
         except ValueError as error:

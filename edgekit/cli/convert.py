@@ -141,7 +141,7 @@ def read_labels(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise from_os_error(error, path, "read") from error
+        raise from_os_error(error, path, "read", DataError) from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not a text file of labels: {error.reason} at byte {error.start}. UTF-8 was expected."

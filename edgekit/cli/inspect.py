@@ -8,6 +8,7 @@ import click
 
 from edgekit.cli.output import console, print_json, print_pairs
 from edgekit.cli.proof import print_findings, print_verification
+from edgekit.errors import ModelFileError
 from edgekit.inspection import Inspection
 from edgekit.manifest import Manifest
 from edgekit.preprocess import Preprocessing
@@ -19,7 +20,8 @@ from edgekit.report.units import size_text
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(file: str, as_json: bool) -> None:
     """Show what a .tflite file holds and what a delegate takes of it."""
-    from edgekit.inspection import inspect
+    from edgekit.errors import ModelFileError
+from edgekit.inspection import inspect
 
     seen = inspect(file)
     if as_json:
@@ -29,9 +31,15 @@ def command(file: str, as_json: bool) -> None:
     if seen.manifest is None:
         console().print("No edgekit manifest in the file: calibration and proof are not known.", style="dim")
     else:
-        print_pairs("Manifest", _manifest_pairs(seen.manifest))
-        print_findings(seen.manifest.calibration.get("findings", []))
-        print_verification(seen.manifest.verification)
+        try:
+            print_pairs("Manifest", _manifest_pairs(seen.manifest))
+            print_findings(seen.manifest.calibration.get("findings", []))
+            print_verification(seen.manifest.verification)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ModelFileError(
+                f"{seen.path}: its manifest's figures are not as edgekit writes them ({error!r}). Was it edited by hand? "
+                "Convert the model again."
+            ) from error
 
 
 def _pairs(seen: Inspection) -> list[tuple[str, str]]:

@@ -160,7 +160,7 @@ def _load(path: Path) -> Array:
         with path.open("rb") as file:
             array = np.load(file, allow_pickle=False)
     except OSError as error:
-        raise from_os_error(error, path, "read") from error
+        raise from_os_error(error, path, "read", DataError) from error
     except Exception as error:  # numpy passes on what its ZIP reader, tokenizer and allocator raise
         raise DataError(f"cannot read {path}: {error}. A file that numpy.save wrote was expected.") from error
     if not isinstance(array, np.ndarray):

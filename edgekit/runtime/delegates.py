@@ -6,7 +6,6 @@ The only place that loads a native delegate library.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from edgekit.errors import DelegateError
@@ -18,25 +17,33 @@ KINDS: tuple[str, ...] = ("xnnpack", "none", "gpu", "edgetpu")
 EDGETPU_LIBRARIES: tuple[str, ...] = ("libedgetpu.so.1", "libedgetpu.1.dylib", "edgetpu.dll")
 
 
-@dataclass(frozen=True)
-class DelegateSpec:
+class _DelegateSpec(NamedTuple):
+    kind: str
+    threads: int | None
+    options: Mapping[str, str]
+
+
+class DelegateSpec(_DelegateSpec):
     """A delegate as it is asked for.
 
     Attributes:
         kind: one of ``KINDS``.
         threads: CPU threads; ``None`` leaves it to the profile, which means 1 without one.
         options: passed to a delegate library as they are.
+
+    Raises:
+        DelegateError: the kind is unknown, or the number of threads makes no sense.
     """
 
-    kind: str
-    threads: int | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise DelegateError(f"unknown delegate {self.kind!r}: expected one of {', '.join(KINDS)}.")
-        if self.threads is not None and not 1 <= self.threads <= 1024:
-            raise DelegateError(f"{self.threads} threads asked for: from 1 to 1024 were expected.")
+    def __new__(cls, kind: str, threads: int | None = None, options: Mapping[str, str] | None = None) -> DelegateSpec:
+        """Check and make one."""
+        if kind not in KINDS:
+            raise DelegateError(f"unknown delegate {kind!r}: expected one of {', '.join(KINDS)}.")
+        if threads is not None and not 1 <= threads <= 1024:
+            raise DelegateError(f"{threads} threads asked for: from 1 to 1024 were expected.")
+        return super().__new__(cls, kind, threads, options or {})
 
 
 class Rejected(NamedTuple):
@@ -104,9 +111,9 @@ class PartitionReport(NamedTuple):
         return text
 
     def to_json(self) -> dict[str, Any]:
-        """Counts and names for a report."""
+        """Counts and names for a report; ``delegate`` is ``none`` when it took nothing."""
         return {
-            "delegate": self.delegate,
+            "delegate": self.delegate if self.partitions else "none",
             "partitions": len(self.partitions),
             "operators": len(self.op_names),
             "taken": self.taken,

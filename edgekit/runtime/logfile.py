@@ -157,7 +157,7 @@ def read_log(path: str | os.PathLike[str]) -> tuple[LoggedRuns, ...]:
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise from_os_error(error, path, "read") from error
+        raise from_os_error(error, path, "read", DataError) from error
     parts: list[tuple[dict[str, Any], list[RunRecord]]] = []
     torn = 0  # the number of a line that cannot be read: it must be its session's last one
     for number, line in enumerate(lines, 1):

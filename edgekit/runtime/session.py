@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from _thread import allocate_lock  # what threading.Lock is, without the import of threading
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -84,7 +84,7 @@ class Session:
         if require is not None:
             self._check_required(require)
         self._shapes = self._engine.shapes()
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._closed = False
         try:
             self.latency = LatencyLog(path=log, header=self._log_header() if log is not None else None)

@@ -188,3 +188,12 @@ def test_folder(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "it is a folder, a file was expected" in result.stderr
+
+
+def test_a_manifest_edited_by_hand(tmp_path: Path) -> None:
+    """Figures of another form are one message, not a traceback."""
+    path = tmp_path / "edited.tflite"
+    path.write_bytes(models.with_manifest(models.dense_int8(), verification={"checks": [{"nam": "types"}]}))
+    result = run(path)
+    assert (result.exit_code, "Traceback" in result.output) == (2, False)
+    assert "not as edgekit writes them" in result.stderr

@@ -179,6 +179,7 @@ def test_save_keeps_an_existing_file(tmp_path: Path) -> None:
         pytest.param(
             {"preprocessing": {"other": edgekit.Preprocessing()}, "normalize": None}, "unknown input other", id="name"
         ),
+        pytest.param({"labels": ["a\nb"]}, "not one line of text", id="label"),
         pytest.param({"samples": 0}, "at least 1 was expected", id="samples"),
     ],
 )

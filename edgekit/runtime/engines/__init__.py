@@ -42,28 +42,34 @@ def open_engine(model: ModelFile, spec: DelegateSpec, name: str | None = None) -
 
 
 def _load(name: str | None) -> Loaded:
-    if name is None:
-        found = installed()
-        if not found:
-            raise EngineError(
-                "no interpreter is installed. Install one: `pip install ai-edge-litert` (x86-64 and arm64), "
-                "or on armv7l with Python 3.9 to 3.11 `pip install 'edgekit[tflite-runtime]'`."
-            )
-        name = found[0]
-    one_of(name, tuple(ENGINES), "engine")
-    try:
-        if name == "litert":
-            from edgekit.runtime.engines import litert
+    if name is not None:
+        one_of(name, tuple(ENGINES), "engine")
+        try:
+            return _import(name)
+        except ImportError as error:
+            found = ", ".join(installed()) or "none"
+            raise EngineError(f"the engine {name!r} cannot be used: {error}. Installed: {found}.") from error
+    reasons = []
+    for found in installed():
+        try:
+            return _import(found)
+        except ImportError as error:
+            reasons.append(f"{found} cannot be used: {error}")
+    raise EngineError(
+        f"{'; '.join(reasons) or 'no interpreter is installed'}. Install one: `pip install ai-edge-litert` (x86-64 and "
+        "arm64), or on armv7l with Python 3.10 or 3.11 `pip install 'edgekit[tflite-runtime]'`."
+    )
 
-            return litert.load()
-        if name == "tflite-runtime":
-            from edgekit.runtime.engines import tflite_runtime
 
-            return tflite_runtime.load()
-        from edgekit.runtime.engines import tensorflow_lite
+def _import(name: str) -> Loaded:
+    if name == "litert":
+        from edgekit.runtime.engines import litert
 
-        return tensorflow_lite.load()
-    except ImportError as error:
-        raise EngineError(
-            f"the engine {name!r} cannot be used: {error}. Installed: {', '.join(installed()) or 'none'}."
-        ) from error
+        return litert.load()
+    if name == "tflite-runtime":
+        from edgekit.runtime.engines import tflite_runtime
+
+        return tflite_runtime.load()
+    from edgekit.runtime.engines import tensorflow_lite
+
+    return tensorflow_lite.load()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from processes import run_python
 
-from edgekit.errors import DataError, ModelFileError, OptionError, OutputError
+from edgekit.errors import DataError, OptionError, OutputError
 from edgekit.runtime.latency import LatencyLog, RunRecord
 from edgekit.runtime.logfile import SCHEMA, TYPE, read_log
 from edgekit.runtime.summary import LatencySummary
@@ -373,7 +373,7 @@ def test_what_is_not_a_log(case: Unreadable, tmp_path: Path) -> None:
 
 def test_missing_log(tmp_path: Path) -> None:
     """A file that is not there is a question of spelling."""
-    with pytest.raises(ModelFileError, match=r"no such file: .*l\.jsonl"):
+    with pytest.raises(DataError, match=r"no such file: .*l\.jsonl"):
         read_log(str(tmp_path / "l.jsonl"))
 
 
