@@ -20,8 +20,7 @@ from edgekit.report.units import size_text
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(file: str, as_json: bool) -> None:
     """Show what a .tflite file holds and what a delegate takes of it."""
-    from edgekit.errors import ModelFileError
-from edgekit.inspection import inspect
+    from edgekit.inspection import inspect
 
     seen = inspect(file)
     if as_json:
