@@ -13,11 +13,12 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from edgekit.errors import ModelFileError
+from edgekit.records import Record
 from edgekit.tensors import NUMPY_TYPES, TENSOR_TYPES, Array, QuantParams
 
 IDENTIFIER = b"TFL3"
@@ -103,12 +104,15 @@ _read_u16_pair = struct.Struct("<HH").unpack_from
 _SCALARS = {kind: struct.Struct(f"<{kind}") for kind in "bBiIqQf"}
 
 
-class _Table(NamedTuple):
+class _Table:
     """A FlatBuffers table: where it starts and where each field lies."""
 
-    file: _File
-    position: int
-    fields: tuple[int, ...]
+    __slots__ = ("fields", "file", "position")
+
+    def __init__(self, file: _File, position: int, fields: tuple[int, ...]) -> None:
+        self.file = file
+        self.position = position
+        self.fields = fields
 
     def scalar(self, field: int, kind: str, default: Any) -> Any:
         offset = self.fields[field] if field < len(self.fields) else 0
@@ -192,7 +196,7 @@ def _table(file: _File, position: int) -> _Table:
     return _Table(file, position, fields)
 
 
-class Tensor(NamedTuple):
+class Tensor(Record):
     """One tensor of a subgraph.
 
     Attributes:
@@ -207,7 +211,7 @@ class Tensor(NamedTuple):
         sparse: whether ``data`` is in a sparse encoding.
     """
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which means nothing here
+    index: int
     name: str
     shape: tuple[int, ...]
     shape_signature: tuple[int, ...]
@@ -236,7 +240,7 @@ class Tensor(NamedTuple):
         return np.frombuffer(self.data, dtype=self.dtype).reshape(self.shape)
 
 
-class Op(NamedTuple):
+class Op(Record):
     """One operator.
 
     Attributes:
@@ -249,7 +253,7 @@ class Op(NamedTuple):
         options: the builtin options' table; ``option`` reads it.
     """
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which means nothing here
+    index: int
     name: str
     custom: bool
     version: int
@@ -267,7 +271,7 @@ class Op(NamedTuple):
         return self.custom and self.name.startswith("Flex")
 
 
-class Subgraph(NamedTuple):
+class Subgraph(Record):
     """A list of operators over a list of tensors."""
 
     name: str
@@ -277,7 +281,7 @@ class Subgraph(NamedTuple):
     ops: tuple[Op, ...]
 
 
-class Signature(NamedTuple):
+class Signature(Record):
     """A named entry point: argument names and the tensors they stand for."""
 
     key: str
@@ -286,7 +290,7 @@ class Signature(NamedTuple):
     outputs: tuple[tuple[str, int], ...]
 
 
-class Graph(NamedTuple):
+class Graph(Record):
     """A whole model as the file describes it.
 
     Attributes:

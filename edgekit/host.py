@@ -14,8 +14,9 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
+from edgekit.records import Record
 from edgekit.runtime.delegates import EDGETPU_LIBRARIES, edgetpu_library
 
 T = TypeVar("T")
@@ -67,7 +68,7 @@ class Fact(Generic[T]):
         return f"Fact({self.value!r}, {self.source!r})"
 
 
-class HostFacts(NamedTuple):
+class HostFacts(Record):
     """What a machine is. Each attribute is ``None`` where nothing was found.
 
     A named tuple, because it is made on the load path, where a dataclass of this size takes three times as long to make.
@@ -104,7 +105,7 @@ class HostFacts(NamedTuple):
 
     def items(self) -> Iterator[tuple[str, Fact[Any] | None]]:
         """Each attribute's name and fact, in order."""
-        return zip(self._fields, self, strict=True)
+        return iter(self._asdict().items())
 
     def to_json(self) -> dict[str, Any]:
         """``{"value": …, "source": …}`` by name, ``None`` where nothing was found."""
@@ -264,7 +265,7 @@ def _integer(text: str, base: int = 10) -> int | None:
         return None
 
 
-class _Cpuinfo(NamedTuple):
+class _Cpuinfo(Record):
     """``/proc/cpuinfo``: one dict for each processor, and whether all of the file was read."""
 
     processors: tuple[dict[str, str], ...]

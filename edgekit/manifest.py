@@ -15,10 +15,11 @@ import struct
 import zlib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from edgekit.digest import sha256_hex
 from edgekit.errors import ModelFileError, OptionError
+from edgekit.records import Record
 
 if TYPE_CHECKING:
     from edgekit.preprocess import Preprocessing
@@ -41,7 +42,7 @@ _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class Manifest(NamedTuple):
+class Manifest(Record):
     """What edgekit knows about a model file, written into the file itself.
 
     Attributes:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from edgekit import manifest as _manifest
 from edgekit.errors import ModelFileError, from_os_error
 from edgekit.graph import Graph, Tensor, parse
 from edgekit.manifest import Manifest
+from edgekit.records import Record
 from edgekit.tensors import QUANTISED_TYPES, TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class ModelFile(NamedTuple):
+class ModelFile(Record):
     """A checked ``.tflite`` model; never changes.
 
     Attributes:

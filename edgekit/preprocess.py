@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from edgekit.errors import OptionError, TensorError
+from edgekit.records import Record
 from edgekit.tensors import Array
 
 
-class _Preprocessing(NamedTuple):
-    resize: tuple[int, int] | None
-    color: str | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-class Preprocessing(_Preprocessing):
+class Preprocessing(Record):
     """Resize, colour order and normalisation of one input, in this order.
 
     Attributes:
@@ -37,27 +31,24 @@ class Preprocessing(_Preprocessing):
         OptionError: values that make no sense together.
     """
 
-    __slots__ = ()
+    resize: tuple[int, int] | None = None
+    color: str | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
-    def __new__(
-        cls,
-        resize: tuple[int, int] | None = None,
-        color: str | None = None,
-        mean: tuple[float, ...] = (),
-        std: tuple[float, ...] = (),
-    ) -> Preprocessing:
-        """Check and make one."""
-        if len(mean) != len(std):
-            raise OptionError(f"normalisation has {len(mean)} means and {len(std)} standard deviations.")
-        if any(value == 0 for value in std):
+    def _check(self) -> None:
+        if len(self.mean) != len(self.std):
+            raise OptionError(f"normalisation has {len(self.mean)} means and {len(self.std)} standard deviations.")
+        if any(value == 0 for value in self.std):
             raise OptionError("normalisation divides by 0: a standard deviation must not be 0.")
-        if not all(np.isfinite(value) for value in (*mean, *std)):
+        if not all(np.isfinite(value) for value in (*self.mean, *self.std)):
             raise OptionError("normalisation with NaN or infinity: finite numbers were expected.")
-        if color not in (None, "rgb", "bgr"):
-            raise OptionError(f"unknown color {color!r}: expected rgb or bgr.")
-        if resize is not None and not all(1 <= side <= 65536 for side in resize):
-            raise OptionError(f"cannot resize to {resize[0]}x{resize[1]}: sizes from 1 to 65536 were expected.")
-        return super().__new__(cls, resize, color, mean, std)
+        if self.color not in (None, "rgb", "bgr"):
+            raise OptionError(f"unknown color {self.color!r}: expected rgb or bgr.")
+        if self.resize is not None and not all(1 <= side <= 65536 for side in self.resize):
+            raise OptionError(
+                f"cannot resize to {self.resize[0]}x{self.resize[1]}: sizes from 1 to 65536 were expected."
+            )
 
     @property
     def is_identity(self) -> bool:

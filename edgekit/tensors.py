@@ -6,9 +6,11 @@ one axis (TensorFlow Lite 8-bit quantization specification, "Specification summa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
+from edgekit.records import Record
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,7 +41,7 @@ _LIMITS["int32"] = (np.float32(-(2**31)), np.float32(2**31 - 128))
 QUANTISED_TYPES: frozenset[str] = frozenset(_LIMITS)
 
 
-class QuantParams(NamedTuple):
+class QuantParams(Record):
     """How a tensor's integers map to real numbers.
 
     Attributes:
@@ -58,7 +60,7 @@ class QuantParams(NamedTuple):
         return len(self.scales) == 1
 
 
-class TensorSpec(NamedTuple):
+class TensorSpec(Record):
     """One input or output of a model.
 
     Attributes:

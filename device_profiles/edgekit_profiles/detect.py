@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from edgekit.errors import ProfileError
 from edgekit.host import Fact, HostFacts
+from edgekit.records import Record
 from edgekit_profiles import loader
 from edgekit_profiles.profile import DeviceProfile
 
@@ -15,7 +16,7 @@ _WEIGHTS: dict[str, int] = {"device_tree_model": 100, "machine": 10, "system": 1
 _WORDS: dict[str, str] = {"device_tree_model": "board", "machine": "architecture", "system": "operating system"}
 
 
-class Candidate(NamedTuple):
+class Candidate(Record):
     """How well a profile fits a machine.
 
     Attributes:
@@ -34,7 +35,7 @@ class Candidate(NamedTuple):
         return "; ".join(self.reasons)
 
 
-class Detection(NamedTuple):
+class Detection(Record):
     """Which profile a machine is.
 
     Attributes:

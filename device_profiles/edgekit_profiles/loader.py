@@ -11,9 +11,10 @@ import os
 import sys
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from edgekit.errors import ProfileError
+from edgekit.records import Record
 from edgekit_profiles.parse import closest, parse_profile
 from edgekit_profiles.profile import DeviceProfile
 
@@ -23,7 +24,7 @@ _SUFFIX = ".toml"
 _LIMIT_BYTES = 1024 * 1024
 
 
-class ProfileFile(NamedTuple):
+class ProfileFile(Record):
     """A profile that can be loaded.
 
     Attributes:

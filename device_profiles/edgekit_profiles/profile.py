@@ -9,7 +9,9 @@ three to six times as long to make.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
+
+from edgekit.records import Record
 
 #: Version of the file format. A reader takes files up to its own number.
 SCHEMA = 1
@@ -21,7 +23,7 @@ UNKNOWN = "unknown"
 NEEDS: tuple[str, ...] = ("vulkan-driver", "opencl-library", "edgetpu-library", "edgetpu-device", "edgetpu-model")
 
 
-class MatchRules(NamedTuple):
+class MatchRules(Record):
     """How a machine is recognised. Every rule that is not empty must hold.
 
     Attributes:
@@ -37,7 +39,7 @@ class MatchRules(NamedTuple):
     source: str
 
 
-class Cluster(NamedTuple):
+class Cluster(Record):
     """Processor cores of one kind.
 
     Attributes:
@@ -55,7 +57,7 @@ class Cluster(NamedTuple):
     source: str
 
 
-class Memory(NamedTuple):
+class Memory(Record):
     """The device's memory.
 
     Attributes:
@@ -67,7 +69,7 @@ class Memory(NamedTuple):
     source: str
 
 
-class Accelerator(NamedTuple):
+class Accelerator(Record):
     """Something beside the CPU that can run models.
 
     Attributes:
@@ -83,7 +85,7 @@ class Accelerator(NamedTuple):
     source: str
 
 
-class DelegateRule(NamedTuple):
+class DelegateRule(Record):
     """A delegate that is worth considering on the device.
 
     Attributes:
@@ -99,7 +101,7 @@ class DelegateRule(NamedTuple):
     source: str
 
 
-class ThreadAdvice(NamedTuple):
+class ThreadAdvice(Record):
     """How many CPU threads to use.
 
     Attributes:
@@ -113,7 +115,7 @@ class ThreadAdvice(NamedTuple):
     source: str
 
 
-class RuntimeWheel(NamedTuple):
+class RuntimeWheel(Record):
     """An interpreter that installs there from the package index.
 
     Attributes:
@@ -131,7 +133,7 @@ class RuntimeWheel(NamedTuple):
     source: str
 
 
-class Thermal(NamedTuple):
+class Thermal(Record):
     """Where heat makes the device slow.
 
     Attributes:
@@ -145,7 +147,7 @@ class Thermal(NamedTuple):
     source: str
 
 
-class DeviceProfile(NamedTuple):
+class DeviceProfile(Record):
     """A device as data.
 
     Attributes:
@@ -180,14 +182,13 @@ class DeviceProfile(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """All facts with their sources; ``None`` where a fact is not known."""
-        return {name: _plain(value) for name, value in zip(self._fields, self, strict=True)}
+        return {name: _plain(value) for name, value in self._asdict().items()}
 
 
 def _plain(value: object) -> object:
     """Dicts and lists of a part of a profile."""
+    if isinstance(value, Record):
+        return {name: _plain(item) for name, item in value._asdict().items()}
     if isinstance(value, tuple):
-        names: tuple[str, ...] | None = getattr(value, "_fields", None)
-        if names is not None:
-            return {name: _plain(item) for name, item in zip(names, value, strict=True)}
         return [_plain(item) for item in value]
     return value

@@ -7,10 +7,10 @@ operators; no interpreter is opened and nothing is measured.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from edgekit.host import HostFacts, read_host
 from edgekit.modelfile import ModelFile
+from edgekit.records import Record
 from edgekit.runtime.delegates import KINDS, DelegateChoice, DelegateSpec, Rejected
 from edgekit_profiles.detect import Candidate, detect, fit
 from edgekit_profiles.loader import load_profile
@@ -30,7 +30,7 @@ _FALLBACK_RULES: tuple[DelegateRule, ...] = (
 )
 
 
-class Target(NamedTuple):
+class Target(Record):
     """The machine that a delegate is chosen for.
 
     Attributes:

@@ -6,9 +6,11 @@ The only place that loads a native delegate library.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 from edgekit.errors import DelegateError
+from edgekit.records import Record
 
 #: ``xnnpack``: the CPU delegate that is built into the interpreters. ``none``: the interpreter's own kernels.
 KINDS: tuple[str, ...] = ("xnnpack", "none", "gpu", "edgetpu")
@@ -17,13 +19,7 @@ KINDS: tuple[str, ...] = ("xnnpack", "none", "gpu", "edgetpu")
 EDGETPU_LIBRARIES: tuple[str, ...] = ("libedgetpu.so.1", "libedgetpu.1.dylib", "edgetpu.dll")
 
 
-class _DelegateSpec(NamedTuple):
-    kind: str
-    threads: int | None
-    options: Mapping[str, str]
-
-
-class DelegateSpec(_DelegateSpec):
+class DelegateSpec(Record):
     """A delegate as it is asked for.
 
     Attributes:
@@ -35,18 +31,18 @@ class DelegateSpec(_DelegateSpec):
         DelegateError: the kind is unknown, or the number of threads makes no sense.
     """
 
-    __slots__ = ()
+    kind: str
+    threads: int | None = None
+    options: Mapping[str, str] = MappingProxyType({})
 
-    def __new__(cls, kind: str, threads: int | None = None, options: Mapping[str, str] | None = None) -> DelegateSpec:
-        """Check and make one."""
-        if kind not in KINDS:
-            raise DelegateError(f"unknown delegate {kind!r}: expected one of {', '.join(KINDS)}.")
-        if threads is not None and not 1 <= threads <= 1024:
-            raise DelegateError(f"{threads} threads asked for: from 1 to 1024 were expected.")
-        return super().__new__(cls, kind, threads, options or {})
+    def _check(self) -> None:
+        if self.kind not in KINDS:
+            raise DelegateError(f"unknown delegate {self.kind!r}: expected one of {', '.join(KINDS)}.")
+        if self.threads is not None and not 1 <= self.threads <= 1024:
+            raise DelegateError(f"{self.threads} threads asked for: from 1 to 1024 were expected.")
 
 
-class Rejected(NamedTuple):
+class Rejected(Record):
     """A delegate that was not chosen.
 
     Attributes:
@@ -58,7 +54,7 @@ class Rejected(NamedTuple):
     reason: str
 
 
-class DelegateChoice(NamedTuple):
+class DelegateChoice(Record):
     """The delegate that was picked, and why each other one was not.
 
     Attributes:
@@ -74,7 +70,7 @@ class DelegateChoice(NamedTuple):
     profile_id: str | None = None
 
 
-class PartitionReport(NamedTuple):
+class PartitionReport(Record):
     """What a delegate took of a graph, read back from the interpreter.
 
     Attributes:

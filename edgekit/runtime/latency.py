@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgekit.errors import OptionError
+from edgekit.records import Record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,7 @@ _SUB_BITS = 7
 _BUCKETS = 64 << _SUB_BITS
 
 
-class RunRecord(NamedTuple):
+class RunRecord(Record):
     """One run's times, in nanoseconds of the monotonic clock.
 
     Attributes:

@@ -50,11 +50,12 @@ def _load(name: str | None) -> Loaded:
             found = ", ".join(installed()) or "none"
             raise EngineError(f"the engine {name!r} cannot be used: {error}. Installed: {found}.") from error
     reasons = []
-    for found in installed():
+    for found, package in ENGINES.items():
         try:
             return _import(found)
         except ImportError as error:
-            reasons.append(f"{found} cannot be used: {error}")
+            if importlib.util.find_spec(package) is not None:
+                reasons.append(f"{found} cannot be used: {error}")
     raise EngineError(
         f"{'; '.join(reasons) or 'no interpreter is installed'}. Install one: `pip install ai-edge-litert` (x86-64 and "
         "arm64), or on armv7l with Python 3.10 or 3.11 `pip install 'edgekit[tflite-runtime]'`."

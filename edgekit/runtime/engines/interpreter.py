@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from edgekit.errors import EngineError
 from edgekit.modelfile import ModelFile
+from edgekit.records import Record
 from edgekit.runtime.delegates import DelegateSpec, PartitionReport, load_library
 from edgekit.tensors import Array
 
@@ -14,7 +15,7 @@ from edgekit.tensors import Array
 _FOREIGN = (ValueError, RuntimeError, MemoryError)
 
 
-class Loaded(NamedTuple):
+class Loaded(Record):
     """An imported engine.
 
     Attributes:

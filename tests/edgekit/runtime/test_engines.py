@@ -73,10 +73,20 @@ class TestChoice:
     def test_none_installed_with_find_spec_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The message names what to install, for 64-bit and for 32-bit devices."""
         pretend_installed(monkeypatch)
+        for package in ENGINES.values():
+            monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(EngineError, match="no interpreter is installed") as caught:
             edgekit.load(models.dense_float(), delegate="none")
         for words in ("pip install ai-edge-litert", "x86-64 and arm64", "armv7l", "edgekit[tflite-runtime]"):
             assert words in str(caught.value)
+
+    def test_one_that_cannot_be_imported_with_the_module_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The reason is said when there is no other to go on with."""
+        pretend_installed(monkeypatch, "ai_edge_litert")
+        for package in ENGINES.values():
+            monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(EngineError, match=r"litert cannot be used: .*Install one"):
+            edgekit.load(models.dense_float(), delegate="none")
 
     def test_one_that_is_not_installed_with_find_spec_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """An interpreter that was named and is not there is an error that lists those that are."""
