@@ -71,8 +71,6 @@ class Fact(Generic[T]):
 class HostFacts(Record):
     """What a machine is. Each attribute is ``None`` where nothing was found.
 
-    A named tuple, because it is made on the load path, where a dataclass of this size takes three times as long to make.
-
     Attributes:
         system: the operating system, as ``uname -s`` says it: ``Linux``, ``Darwin``; ``Windows``.
         machine: the architecture, as ``uname -m`` says it.

@@ -2,9 +2,6 @@
 
 ``data/README.md`` explains the TOML keys; ``loader`` reads them. A fact that nobody could source is ``None`` here and
 ``"unknown"`` in the file.
-
-These are named tuples and not dataclasses, because this module is imported on the load path, where a dataclass takes
-three to six times as long to make.
 """
 
 from __future__ import annotations
