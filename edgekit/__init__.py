@@ -20,6 +20,7 @@ from edgekit.errors import OptionError as OptionError
 from edgekit.errors import OutputError as OutputError
 from edgekit.errors import ProfileError as ProfileError
 from edgekit.errors import TensorError as TensorError
+from edgekit.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from edgekit.api import convert as convert
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from edgekit_convert import Conversion as Conversion
     from edgekit_convert import VerifyReport as VerifyReport
     from edgekit_profiles import DeviceProfile as DeviceProfile
-
-__version__ = "0.1.0"
 
 #: Where each further name comes from; its module is imported when the name is first used.
 _LAZY: dict[str, str] = {

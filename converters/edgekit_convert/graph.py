@@ -10,9 +10,12 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from edgekit.errors import ConversionError
 from edgekit.manifest import ENTRY, announcement
 from edgekit.modelfile import ModelFile
+from edgekit.tensors import Array
 
 
 def schema() -> Any:
@@ -163,7 +166,7 @@ def uint8_edges(flatbuffer: bytes) -> bytes:
     types = schema()
     edited = read(flatbuffer)
     main = edited.subgraphs[0]
-    code = _operator_code(edited, types)
+    code = operator_code(edited, types.BuiltinOperator.QUANTIZE, version=2)  # version 1 has no uint8 → int8
     renumbered: dict[int, int] = {}
     front: list[Any] = []
     back: list[Any] = []
@@ -195,12 +198,31 @@ def uint8_edges(flatbuffer: bytes) -> bytes:
     return write(edited)
 
 
-def _operator_code(edited: Any, types: Any) -> int:
-    code = types.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = types.BuiltinOperator.QUANTIZE
-    code.version = 2  # version 1 has no uint8 → int8
+def operator_code(edited: Any, builtin: int, version: int = 1) -> int:
+    """The index of an operator code in a ``ModelT`` object, added when the model has none of at least this version."""
+    for index, code in enumerate(edited.operatorCodes):
+        if code.builtinCode == builtin and code.version >= version:
+            return index
+    code = schema().OperatorCodeT()
+    # Codes up to 127 stand in the old field as well, which older runtimes read.
+    code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), version
     edited.operatorCodes.append(code)
     return len(edited.operatorCodes) - 1
+
+
+def constant(edited: Any, name: bytes, values: Array) -> int:
+    """Add an int32 constant to the main subgraph of a ``ModelT`` object and return its tensor index."""
+    types = schema()
+    main = edited.subgraphs[0]
+    buffer = types.BufferT()
+    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    edited.buffers.append(buffer)
+    tensor = types.TensorT()
+    tensor.name = name + b"_edgekit_%d" % len(main.tensors)
+    tensor.shape, tensor.type = list(values.shape), types.TensorType.INT32
+    tensor.buffer, tensor.hasRank = len(edited.buffers) - 1, True
+    main.tensors.append(tensor)
+    return len(main.tensors) - 1
 
 
 def with_metadata(flatbuffer: bytes, description: str, entries: Mapping[str, bytes]) -> bytes:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-import edgekit
 from edgekit import manifest as packing
 from edgekit.errors import ConversionError, OptionError, one_of
 from edgekit.files import check_writable, write_whole
@@ -22,6 +21,7 @@ from edgekit.modelfile import ModelFile
 from edgekit.preprocess import Preprocessing, from_options
 from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
 from edgekit.runtime.session import Session
+from edgekit.version import __version__
 from edgekit_convert import graph as editing
 from edgekit_convert.calibration import Audit, CalibrationSet, Finding, audit, preprocessing_for
 from edgekit_convert.data import DataSource, open_data
@@ -287,7 +287,7 @@ def _rule_finding(item: Rewritten) -> Finding:
 def _finish(quantised: bytes, opened: Source, prepared: Mapping[str, Preprocessing], labels: tuple[str, ...]) -> bytes:
     specs = ModelFile.read(quantised)
     standard = standard_metadata(opened.name, specs.inputs, specs.outputs, prepared, labels)
-    return editing.with_metadata(quantised, f"edgekit {edgekit.__version__}", {STANDARD_ENTRY: standard})
+    return editing.with_metadata(quantised, f"edgekit {__version__}", {STANDARD_ENTRY: standard})
 
 
 def _verify_exported(
@@ -354,7 +354,7 @@ def _tools() -> dict[str, str]:
 
     names = ["litert-quantizer", "ai-edge-litert", "numpy"]
     names += [name for name in ("tensorflow", "keras", "tf-keras") if name.replace("-", "_") in sys.modules]
-    return {"edgekit": edgekit.__version__, **{name: _version(name) for name in names}}
+    return {"edgekit": __version__, **{name: _version(name) for name in names}}
 
 
 __all__ = ["Conversion", "DataSource", "convert"]

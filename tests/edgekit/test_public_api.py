@@ -66,8 +66,7 @@ def test_reexports_are_explicit(package: ModuleType) -> None:
         if isinstance(node, ast.ImportFrom) and node.module not in ("__future__", "typing")
         for alias in node.names
     }
-    own = {"__version__"} & set(package.__all__)
-    assert {name: name for name in package.__all__ if name not in own} == aliases
+    assert {name: name for name in package.__all__} == aliases
 
 
 def test_lazy_names_have_a_twin_for_type_checkers() -> None:

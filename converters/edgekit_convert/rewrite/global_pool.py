@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit_convert.rewrite.squeeze import constant, operator_code
+from edgekit_convert import graph as editing
 
 
 def apply(model: Any, schema: Any) -> int:
@@ -29,10 +29,10 @@ def apply(model: Any, schema: Any) -> int:
         # SAME padding of a whole-image filter at one output position pads nothing when the filter is the image.
         if options.fusedActivationFunction != schema.ActivationFunctionType.NONE:
             continue
-        op.opcodeIndex = operator_code(model, schema, schema.BuiltinOperator.MEAN, version=2)
+        op.opcodeIndex = editing.operator_code(model, schema.BuiltinOperator.MEAN, version=2)
         op.builtinOptionsType = schema.BuiltinOptions.ReducerOptions
         op.builtinOptions = schema.ReducerOptionsT()
         op.builtinOptions.keepDims = True
-        op.inputs = [int(op.inputs[0]), constant(model, schema, b"height_and_width", np.array([1, 2], np.int32))]
+        op.inputs = [int(op.inputs[0]), editing.constant(model, b"height_and_width", np.array([1, 2], np.int32))]
         count += 1
     return count
