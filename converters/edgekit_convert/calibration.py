@@ -150,13 +150,21 @@ class Audit:
         }
 
 
-def audit(data: CalibrationSet, *, said_raw: bool, graph: Graph, progress: Callable[[int, int], None]) -> Audit:
+def audit(
+    data: CalibrationSet,
+    *,
+    said_raw: bool,
+    graph: Graph,
+    input_scale: float | None = None,
+    progress: Callable[[int, int], None],
+) -> Audit:
     """Read all samples once and say what they are.
 
     Args:
         data: the representative data.
         said_raw: whether the caller said that raw values are right (``--normalize none``).
         graph: the float model, for what it tells about the values it was trained on.
+        input_scale: the factor of the source's own rescaling layer, where it is known.
         progress: called as ``progress(done, total)``.
 
     Raises:
@@ -186,7 +194,7 @@ def audit(data: CalibrationSet, *, said_raw: bool, graph: Graph, progress: Calla
     if count == 0:
         raise DataError(_empty(data.source.origin))
     findings = [
-        *_range_findings(data, raw_types, low, high, said_raw=said_raw, graph=graph),
+        *_range_findings(data, raw_types, low, high, said_raw=said_raw, graph=graph, input_scale=input_scale),
         *(
             Finding("warning", "constant-input", f"input {name!r} is constant in every sample: the data look broken.")
             for name, flat in constant.items()
@@ -218,6 +226,7 @@ def _range_findings(
     *,
     said_raw: bool,
     graph: Graph,
+    input_scale: float | None,
 ) -> Iterator[Finding]:
     for spec in data.inputs:
         if not spec.dtype.startswith("float"):
@@ -225,6 +234,8 @@ def _range_findings(
         normalised = bool(data.preprocessing.get(spec.name, Preprocessing()).mean)
         span = f"{low[spec.name]:.4g} to {high[spec.name]:.4g}"
         scaling = scales_its_input(graph, spec.name)
+        if scaling is None and input_scale is not None and input_scale < 0.1 and len(data.inputs) == 1:
+            scaling = input_scale
         pixels = low[spec.name] >= 0 and 1.5 < high[spec.name] <= 255
         if scaling is not None:
             if high[spec.name] <= 1.5:

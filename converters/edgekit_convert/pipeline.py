@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgekit import manifest as packing
-from edgekit.errors import ConversionError, OptionError, one_of
+from edgekit.errors import ConversionError, EngineError, OptionError, one_of
 from edgekit.files import check_writable, write_whole
 from edgekit.manifest import Manifest
 from edgekit.modelfile import ModelFile
@@ -152,6 +152,7 @@ def convert(
         data,
         said_raw=normalize == "none",
         graph=pivot.graph,
+        input_scale=opened.input_scale,
         progress=lambda done, total: tell("Auditing the calibration data", done, total),
     )
     findings = [*found.findings, *(Finding("note", "source", note) for note in opened.notes)]
@@ -232,7 +233,7 @@ def _compare_float_stage(opened: Source, pivot: ModelFile, data: CalibrationSet)
     if opened.reference is None:
         return []
     worst = 0.0
-    with Session(pivot, DelegateChoice(DelegateSpec("xnnpack", 1), "comparing with the source")) as session:
+    with Session(pivot, DelegateChoice(DelegateSpec("none", 1), "comparing with the source")) as session:
         order = sorted(spec.name for spec in session.outputs)
         for number, ready in enumerate(data):
             if number == _FLOAT_SAMPLES:
@@ -261,7 +262,10 @@ def _refine(
     """Correct the biases, and keep that only where it lowers the error of the outputs."""
     corrected, layers = correct_biases(quantised, rewritten, statistics.means())
     spec = runnable_here(choice)
-    before, after = (noise_share(rewritten, item, data, spec) for item in (quantised, corrected))
+    try:
+        before, after = (noise_share(rewritten, item, data, spec) for item in (quantised, corrected))
+    except EngineError as error:  # the proof will say so; here it only means that nothing can be judged
+        return quantised, Finding("note", "bias-correction", f"biases not corrected: {error}")
     gain = f"{_decibels(before)} to {_decibels(after)} SQNR on the calibration data"
     if layers == 0:
         return quantised, Finding("note", "bias-correction", "biases not corrected: no layer has one that could be.")
@@ -309,7 +313,7 @@ def _verify_exported(
         write_whole(path, draft, overwrite=False)
         return prove(
             float_model,
-            ModelFile.read(path),
+            ModelFile.read(path)._replace(location=None),  # the temporary name means nothing to anyone
             sets,
             io_type=io,
             strict=recipe == "int8",

@@ -63,7 +63,7 @@ def measure(float_model: bytes, data: CalibrationSet, progress: Callable[[int], 
         loops = sorted({op.name for op in model.graph.main.ops if op.name in ("WHILE", "IF", "CALL_ONCE")})
         raise ConversionError(
             f"the model has control flow ({', '.join(loops) or 'several subgraphs'}), whose inner ranges cannot be measured. "
-            "Unroll the loop (for Keras RNN layers: unroll=True with a fixed length)."
+            "Recurrent layers cannot be converted yet; convolutional and dense ones can."
         )
     workers = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     source = iter(data)

@@ -187,3 +187,60 @@ def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
     """Each wrong option gets one error."""
     with pytest.raises(edgekit.EdgekitError, match=message):
         convert_tiny(**options)
+
+
+def test_activations_with_gradients_of_their_own() -> None:
+    """Swish carries a custom gradient, which must not keep a model from being converted."""
+    from edgekit_convert.frontends.freeze import import_tensorflow
+
+    import_tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, activation="swish"), keras.layers.Flatten()]
+    )
+    result = edgekit.convert(model, RANDOM.uniform(-1, 1, (40, 8, 8, 3)).astype(np.float32), recipe="int8")
+    assert result.report.on["calibration"].sqnr_db.value > 30
+
+
+def test_open_height_and_width_are_pinned_by_the_data() -> None:
+    """A network for images of any size becomes one for the size of the calibration images."""
+    from edgekit_convert.frontends.freeze import import_tensorflow
+
+    import_tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(3)
+    layers = [keras.layers.Conv2D(4, 3, strides=2), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((None, None, 3), name="image"), *layers])
+    data = RANDOM.uniform(-1, 1, (40, 20, 30, 3)).astype(np.float32)
+    assert edgekit.convert(model, data).model.inputs[0].shape == (1, 20, 30, 3)
+
+
+def test_a_model_that_the_delegate_refuses_fails_its_check() -> None:
+    """XNNPACK refuses the SPLITs of an unrolled LSTM without falling back: a failed check with its words, not a crash."""
+    from edgekit_convert.frontends.freeze import import_tensorflow
+
+    import_tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input((24, 8)), keras.layers.LSTM(6, unroll=True), keras.layers.Dense(3)])
+    with pytest.raises(edgekit.GateError, match=r"loads and runs: .*cannot run the model"):
+        edgekit.convert(model, RANDOM.normal(0, 1, (40, 24, 8)).astype(np.float32))
+
+
+def test_a_rescaling_layer_is_known_though_it_is_folded_away() -> None:
+    """The converter folds Rescaling into the first weights; raw pixels are right all the same, and scaled ones are not."""
+    from edgekit_convert.frontends.freeze import import_tensorflow
+
+    import_tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(3)
+    layers = [keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(5)]
+    model = keras.Sequential([keras.Input((12, 12, 3)), *layers])
+    assert not {finding.code for finding in edgekit.convert(model, PIXELS).findings} & {"raw-pixels", "scaled-twice"}
+    scaled = edgekit.convert(model, (PIXELS / 255).astype(np.float32))
+    assert "scaled-twice" in {finding.code for finding in scaled.findings}

@@ -86,7 +86,9 @@ def to_float_tflite(
             module.frozen = frozen
             with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
                 signature = serve.get_concrete_function(**{_argument(name): spec for name, spec in specs.items()})
-                tf.saved_model.save(module, folder, signatures={"serving_default": signature})
+                # Gradients of one's own (swish has one) cannot be saved without their variables, and are not needed.
+                options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+                tf.saved_model.save(module, folder, signatures={"serving_default": signature}, options=options)
                 converter = tf.lite.TFLiteConverter.from_saved_model(folder)
                 result: bytes = converter.convert()
                 return result

@@ -160,7 +160,15 @@ def _source(model: Any, kind: str, name: str, notes: tuple[str, ...]) -> Source:
             results = call(dict(values))
         return [np.asarray(results[key]) for key in sorted(results)]
 
-    return Source(kind, name, specs, export, reference, notes)
+    return Source(kind, name, specs, export, reference, notes, _input_scale(model))
+
+
+def _input_scale(model: Any) -> float | None:
+    """The factor of a Rescaling layer among the first layers; converters often fold it into the first weights."""
+    for layer in list(getattr(model, "layers", ()))[:4]:
+        if type(layer).__name__ == "Rescaling":
+            return float(np.abs(np.asarray(layer.scale)).max())
+    return None
 
 
 def _dtype(dtype: Any) -> str:

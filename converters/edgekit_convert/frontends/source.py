@@ -20,6 +20,7 @@ class Source:
         reference: runs the original framework on inputs by name and gives the outputs in order, for comparing;
             ``None`` when the source is the pivot format itself.
         notes: what was done to open it that the user should know.
+        input_scale: the factor of a rescaling layer at the model's own input, where it is known.
         owner: the framework's object that must live as long as the functions above are called.
     """
 
@@ -29,4 +30,5 @@ class Source:
     export: Callable[[dict[str, tuple[int, ...]]], bytes]
     reference: Callable[[dict[str, Array]], list[Array]] | None = None
     notes: tuple[str, ...] = ()
+    input_scale: float | None = None
     owner: object = None
