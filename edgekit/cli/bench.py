@@ -83,13 +83,12 @@ def _print_report(report: BenchmarkReport) -> None:
         title += f", {max(len(result.launches) for result in report.cases)} launches"
         title += f", {launches[0].threads} thread{'s' if launches[0].threads > 1 else ''}, {launches[0].engine}"
     titles, rows = table([field for field in FIELDS if field.key not in _BELOW], report.cases)
-    drawn = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for number, name in enumerate(titles):
         drawn.add_column(name, overflow="fold", no_wrap=number > 1)
     for row in rows:
         drawn.add_row(*(Text(cell) for cell in row))
+    console().print(title, style="bold")  # a table of failures is narrower than this line
     console().print(drawn)
     for result in report.cases:
         if result.error is not None:
