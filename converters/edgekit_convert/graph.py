@@ -225,6 +225,22 @@ def constant(edited: Any, name: bytes, values: Array) -> int:
     return len(main.tensors) - 1
 
 
+def set_constant(edited: Any, index: int, values: Array) -> None:
+    """Give a constant of the main subgraph other values; one that shares its bytes with others gets its own.
+
+    Args:
+        edited: a ``ModelT`` object.
+        index: the tensor.
+        values: of the tensor's own type and number.
+    """
+    tensors = [tensor for subgraph in edited.subgraphs for tensor in subgraph.tensors]
+    tensor = edited.subgraphs[0].tensors[index]
+    if sum(1 for item in tensors if item.buffer == tensor.buffer) > 1:
+        tensor.buffer = len(edited.buffers)
+        edited.buffers.append(schema().BufferT())
+    edited.buffers[tensor.buffer].data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+
+
 def with_metadata(flatbuffer: bytes, description: str, entries: Mapping[str, bytes]) -> bytes:
     """Write metadata entries and the announcement of the manifest.
 

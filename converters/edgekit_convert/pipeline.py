@@ -30,7 +30,9 @@ from edgekit_convert.package import ENTRY as STANDARD_ENTRY
 from edgekit_convert.package import standard_metadata
 from edgekit_convert.quantize import IO_TYPES, RECIPES, int8_operators, quantize
 from edgekit_convert.ranges import Statistics, measure
-from edgekit_convert.refine import correct_biases, noise_share
+from edgekit_convert.refine.bias import correct_biases
+from edgekit_convert.refine.judge import noise_share
+from edgekit_convert.refine.scales import fit_biases
 from edgekit_convert.rewrite import Rewritten, rewrite
 from edgekit_convert.verify import VerifyReport, runnable_here
 from edgekit_convert.verify import verify as prove
@@ -163,11 +165,16 @@ def convert(
     findings += [_rule_finding(item) for item in rules]
     statistics = measure(rewritten, data, lambda done: tell("Measuring ranges", done, found.count))
     tell("Quantising", 0, 0)
-    quantised, notes = quantize(rewritten, statistics.ranges, io)
-    findings += [Finding("warning", "quantizer", note) for note in notes]
+    quantised = quantize(rewritten, statistics.ranges, io)
+    quantised, channels = fit_biases(quantised, rewritten)
+    if channels:
+        text = f"{channels} channels have nearly no weights: their weight scale was enlarged until the int32 bias fits."
+        findings.append(Finding("note", "bias-scales", text))
     tell("Correcting biases", 0, 0)
     quantised, refinement = _refine(quantised, rewritten, statistics, data, choice)
     findings.append(refinement)
+    if io == "uint8":
+        quantised = editing.uint8_edges(quantised)
 
     names = _one_line_each(labels or sets.get("verify", data).source.label_names or data.source.label_names)
     flatbuffer = _finish(quantised, opened, prepared, names)

@@ -11,23 +11,22 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import ConversionError, one_of
-from edgekit_convert import graph as editing
 from edgekit_convert.ranges import Ranges
 
 RECIPES: tuple[str, ...] = ("auto", "int8")
 IO_TYPES: tuple[str, ...] = ("int8", "uint8", "float32")
 
 
-def quantize(float_model: bytes, ranges: Ranges, io_type: str) -> tuple[bytes, tuple[str, ...]]:
+def quantize(float_model: bytes, ranges: Ranges, io_type: str) -> bytes:
     """Rewrite every operator that has an int8 form: int8 activations, int8 weights per channel, int32 biases.
 
     Args:
         float_model: the pivot, all sizes fixed.
         ranges: lowest and highest value of each activation.
-        io_type: the type of the file's inputs and outputs.
+        io_type: the type of the file's inputs and outputs; ``uint8`` gives int8 here, see ``graph.uint8_edges``.
 
     Returns:
-        The flatbuffer, and what the quantizer warned of.
+        The flatbuffer. Biases of channels with nearly no weights may have overflowed: see ``refine.scales``.
 
     Raises:
         ConversionError: litert-quantizer is missing, or refused the model.
@@ -44,8 +43,8 @@ def quantize(float_model: bytes, ranges: Ranges, io_type: str) -> tuple[bytes, t
         for name, (low, high) in ranges.items()
     }
     logging.getLogger("absl").setLevel(logging.ERROR)
-    with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("always")
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # of overflowing biases, which are mended afterwards
         try:
             work = quantizer.Quantizer(bytearray(float_model), recipe.static_wi8_ai8())
             if io_type == "float32":
@@ -58,16 +57,7 @@ def quantize(float_model: bytes, ranges: Ranges, io_type: str) -> tuple[bytes, t
             raise ConversionError(
                 f"litert-quantizer cannot rewrite this model: {type(error).__name__}: {' '.join(str(error).split())[:400]}"
             ) from error
-    content = bytes(result.quantized_model)
-    if io_type == "uint8":
-        content = editing.uint8_edges(content)
-    overflow = any("invalid value encountered in cast" in str(item.message) for item in caught)
-    notes = (
-        ("a bias overflowed its int32 (a channel with nearly no weights): check the agreement below",)
-        if overflow
-        else ()
-    )
-    return content, notes
+    return bytes(result.quantized_model)
 
 
 def int8_operators() -> frozenset[str]:

@@ -22,7 +22,7 @@ from edgekit.errors import ConversionError, EdgekitError
 from edgekit.modelfile import ModelFile
 from edgekit.tensors import Array
 from edgekit_convert.calibration import CalibrationSet
-from edgekit_convert.refine import layer_inputs
+from edgekit_convert.refine.bias import layer_inputs
 
 Ranges = dict[str, tuple[float, float]]
 

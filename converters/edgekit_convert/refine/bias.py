@@ -1,4 +1,4 @@
-"""Better constants in the int8 file, same graph and kernels: bias correction in closed form.
+"""Bias correction in closed form.
 
 Rounding a layer's weights shifts the mean of its output by ``(W_float - W_int8) · E[input patch]`` (Nagel et al. 2019,
 "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.2, there with the expectation
@@ -8,21 +8,16 @@ calibration data, and the shift can be taken out of the int32 bias without runni
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from edgekit.graph import Op, Subgraph, Tensor
 from edgekit.modelfile import ModelFile
-from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
-from edgekit.runtime.session import Session
 from edgekit.tensors import Array, dequantize
 from edgekit_convert import graph as editing
-from edgekit_convert.calibration import CalibrationSet
 
 Means = dict[str, Array]
-_SAMPLES = 128
 _PADDING_SAME = 0  # schema.fbs, enum Padding
 
 
@@ -129,14 +124,7 @@ def _add_to_bias(edited: Any, op: Op, bias: Tensor, shift: Array) -> None:
     usable = (current > limits.min) & (current < limits.max)
     steps = np.rint(shift / np.asarray(bias.quant.scales, np.float64))
     changed = np.where(usable, np.clip(current + steps, limits.min, limits.max), current).astype(np.int32)
-    main = edited.subgraphs[0]
-    tensor = main.tensors[op.inputs[2]]
-    users = sum(1 for item in main.tensors if item.buffer == tensor.buffer)
-    if users > 1:  # the constant is shared with another layer: this one gets its own
-        types = editing.schema()
-        tensor.buffer = len(edited.buffers)
-        edited.buffers.append(types.BufferT())
-    edited.buffers[tensor.buffer].data = np.frombuffer(changed.tobytes(), np.uint8)
+    editing.set_constant(edited, op.inputs[2], changed)
 
 
 def layer_inputs(main: Subgraph) -> list[int]:
@@ -147,24 +135,3 @@ def layer_inputs(main: Subgraph) -> list[int]:
         if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") and len(op.inputs) > 2
     }
     return sorted(index for index in wanted if main.tensors[index].dtype == "float32")
-
-
-def noise_share(float_model: bytes, int8_model: bytes, data: CalibrationSet, spec: DelegateSpec) -> float:
-    """Noise energy of an int8 model's outputs relative to the float model's energy, on at most 128 samples.
-
-    Args:
-        float_model: the float model.
-        int8_model: a candidate.
-        data: representative data.
-        spec: the delegate that will run it.
-    """
-    signal = noise = 0.0
-    choice = DelegateChoice(spec, "judging a refinement")
-    with Session(ModelFile.read(float_model), choice) as exact, Session(ModelFile.read(int8_model), choice) as rounded:
-        for ready in islice(data, _SAMPLES):
-            a, b = exact.run(ready.inputs), rounded.run(ready.inputs)
-            pairs = [(a, b)] if not isinstance(a, dict) else list(zip(a.values(), b.values(), strict=True))
-            for x, y in pairs:
-                signal += float(np.square(x, dtype=np.float64).sum())
-                noise += float(np.square(np.asarray(x, np.float64) - y).sum())
-    return noise / signal if signal else noise

@@ -16,7 +16,8 @@ from edgekit_convert.calibration import CalibrationSet
 from edgekit_convert.data import open_data
 from edgekit_convert.quantize import quantize
 from edgekit_convert.ranges import measure
-from edgekit_convert.refine import correct_biases, mean_patch, noise_share
+from edgekit_convert.refine.bias import correct_biases, mean_patch
+from edgekit_convert.refine.judge import noise_share
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def test_correction_removes_the_mean_error(case: Case) -> None:
     samples = rng.normal(5, 0.5, (40, case.size, case.size, 3)).astype(np.float32)
     data = CalibrationSet(open_data(samples, inputs, 99, "calibration"), inputs, {})
     statistics = measure(content, data, lambda done: None)
-    plain, _ = quantize(content, statistics.ranges, "int8")
+    plain = quantize(content, statistics.ranges, "int8")
     corrected, layers = correct_biases(plain, content, statistics.means())
     assert layers == 1
     from edgekit.runtime.delegates import DelegateSpec

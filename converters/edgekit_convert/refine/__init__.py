@@ -1,0 +1,1 @@
+"""Better constants in the int8 file: same graph, same kernels, same size."""
