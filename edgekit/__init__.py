@@ -25,6 +25,7 @@ from edgekit.version import __version__ as __version__
 if TYPE_CHECKING:
     from edgekit.api import convert as convert
     from edgekit.api import load as load
+    from edgekit.api import verify as verify
     from edgekit.bench import BenchmarkReport as BenchmarkReport
     from edgekit.bench import benchmark as benchmark
     from edgekit.inspection import inspect as inspect
@@ -68,6 +69,7 @@ _LAZY: dict[str, str] = {
     "inspect": "edgekit.inspection",
     "load": "edgekit.api",
     "read_log": "edgekit.runtime.logfile",
+    "verify": "edgekit.api",
 }
 
 __all__ = [
@@ -105,6 +107,7 @@ __all__ = [
     "inspect",
     "load",
     "read_log",
+    "verify",
 ]
 
 

@@ -12,7 +12,7 @@ from edgekit.runtime.session import Session
 
 if TYPE_CHECKING:
     from edgekit.preprocess import Preprocessing
-    from edgekit_convert import Conversion
+    from edgekit_convert import Conversion, VerifyReport
 
 
 def choose(
@@ -154,5 +154,54 @@ def convert(
         samples=samples,
         allow_custom=tuple(allow_custom),
         overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def verify(
+    float_model: Any,
+    int8_model: str | os.PathLike[str] | bytes,
+    data: Any,
+    *,
+    normalize: Sequence[float] | str | None = None,
+    resize: tuple[int, int] | str | None = None,
+    color: str | None = None,
+    metric: Any = "accuracy",
+    samples: int = 1000,
+    device: str | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> VerifyReport:
+    """Compare a quantised model with its float original, whoever made them.
+
+    Args:
+        float_model: any source that ``convert`` takes.
+        int8_model: a ``.tflite`` file or its bytes.
+        data: what to compare on, as ``convert`` takes it; with labels the task's metric is measured as well.
+        normalize: see ``convert``, as the next two; where none is given, the preprocessing of the int8 model's manifest.
+        resize: see ``convert``.
+        color: see ``convert``.
+        metric: see ``convert``.
+        samples: use at most this many samples.
+        device: a profile id, whose delegate runs both; ``None`` for this machine.
+        progress: called as ``progress(step, done, total)``.
+
+    Returns:
+        The report; its ``on["data"]`` has agreement, SQNR and metric with 95 % intervals.
+
+    Raises:
+        EdgekitError: a model, the data or an option is not usable, or the two are not the same network.
+    """
+    import edgekit_convert
+
+    return edgekit_convert.verify_pair(
+        float_model,
+        int8_model,
+        data,
+        normalize=normalize,
+        resize=resize,
+        color=color,
+        metric=metric,
+        samples=samples,
+        choice=choose(None, device=device),
         progress=progress,
     )

@@ -9,5 +9,6 @@ from edgekit_convert.pipeline import Conversion as Conversion
 from edgekit_convert.pipeline import convert as convert
 from edgekit_convert.verify import SetFigures as SetFigures
 from edgekit_convert.verify import VerifyReport as VerifyReport
+from edgekit_convert.verify_pair import verify_pair as verify_pair
 
-__all__ = ["Audit", "CalibrationSet", "Conversion", "Finding", "SetFigures", "VerifyReport", "convert"]
+__all__ = ["Audit", "CalibrationSet", "Conversion", "Finding", "SetFigures", "VerifyReport", "convert", "verify_pair"]

@@ -13,7 +13,7 @@ from edgekit.inspection import EDGE_OPERATORS, Inspection, inspect
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
 from edgekit.runtime.session import Session
-from edgekit.tensors import Array
+from edgekit.tensors import Array, TensorSpec
 from edgekit_convert.calibration import CalibrationSet
 from edgekit_convert.data import load_function
 from edgekit_convert.intervals import Interval, paired_drop, sqnr_db, wilson
@@ -197,7 +197,7 @@ class Runs:
 def run_both(
     float_session: Session, int8_session: Session, data: CalibrationSet, progress: Callable[[int], None]
 ) -> Runs:
-    """Run both models on every sample.
+    """Run both models on every sample. Inputs and outputs correspond by name where the names agree, else by place.
 
     Args:
         float_session: the float model.
@@ -206,11 +206,15 @@ def run_both(
         progress: called with the number of samples done.
     """
     collected: tuple[list[list[Array]], list[list[Array]]] = ([], [])
+    inputs = corresponding(float_session.inputs, int8_session.inputs)
+    outputs = corresponding(float_session.outputs, int8_session.outputs)
+    order = [spec.name for spec in float_session.outputs]
     labels: list[Any] = []
     for number, ready in enumerate(data, 1):
-        for session, into in zip((float_session, int8_session), collected, strict=True):
-            result = session.run(ready.inputs)
-            into.append([result] if not isinstance(result, dict) else [result[spec.name] for spec in session.outputs])
+        exact = float_session.run(ready.inputs)
+        rounded = int8_session.run({inputs[name]: value for name, value in ready.inputs.items()})
+        collected[0].append([exact] if len(order) == 1 else [exact[name] for name in order])
+        collected[1].append([rounded] if len(order) == 1 else [rounded[outputs[name]] for name in order])
         labels.append(ready.label)
         progress(number)
     if not labels:
@@ -221,6 +225,18 @@ def run_both(
 
     known = [label is not None for label in labels]
     return Runs(stack(collected[0]), stack(collected[1]), np.asarray(labels) if all(known) else None)
+
+
+def corresponding(ours: Sequence[TensorSpec], theirs: Sequence[TensorSpec]) -> dict[str, str]:
+    """Which of their inputs (or outputs) is which of ours: by name where the names agree, else by place.
+
+    Args:
+        ours: one model's.
+        theirs: as many of another model.
+    """
+    if {spec.name for spec in ours} == {spec.name for spec in theirs}:
+        return {spec.name: spec.name for spec in ours}
+    return {a.name: b.name for a, b in zip(ours, theirs, strict=True)}
 
 
 def looks_like_classes(output: Array, inputs: CalibrationSet) -> bool:
@@ -328,7 +344,7 @@ def verify(
     exported: ModelFile,
     sets: dict[str, CalibrationSet],
     *,
-    io_type: str,
+    io_type: str | None,
     strict: bool,
     allow_custom: tuple[str, ...],
     int8_operators: frozenset[str],
@@ -342,7 +358,7 @@ def verify(
         float_model: the pivot.
         exported: the file as it was written and read back.
         sets: data by name.
-        io_type: what the inputs and outputs should be.
+        io_type: what the inputs and outputs should be; ``None`` where anything is right.
         strict: whether an operator on floats is a failure (recipe ``int8``).
         allow_custom: custom operators that may be there.
         int8_operators: what the quantizer has an int8 form for, to say why an operator stayed float.
@@ -368,7 +384,7 @@ def verify(
                     data,
                     lambda done, step=step, total=total: progress(step, done, total),  # type: ignore[misc]
                 )
-                on[name] = figures(runs, data, [output.name for output in exported.outputs], metric)
+                on[name] = figures(runs, data, [output.name for output in exact.outputs], metric)
     except EngineError as error:
         failure, partitions = str(error), "none"
     float_ops = tuple((op.name, why_float(op.name, int8_operators)) for op in seen.float_ops)
@@ -401,7 +417,7 @@ def why_float(name: str, int8_operators: frozenset[str]) -> str:
 def _checks(
     seen: Inspection,
     exported: ModelFile,
-    io_type: str,
+    io_type: str | None,
     strict: bool,
     allow_custom: tuple[str, ...],
     float_ops: tuple[tuple[str, str], ...],
@@ -419,7 +435,7 @@ def _checks(
     return (
         Check(
             "input and output types",
-            all(spec.dtype == io_type for spec in ends),
+            all(spec.dtype == io_type for spec in ends) if io_type is not None else None,
             ", ".join(f"{spec.name} {spec.dtype}" for spec in (*exported.inputs, *exported.outputs)),
         ),
         Check(

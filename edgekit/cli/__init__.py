@@ -15,6 +15,7 @@ from edgekit.errors import EdgekitError
 #: Command name → the module that holds ``command``. A module is imported when its command runs.
 COMMANDS: dict[str, str] = {
     "convert": "convert",
+    "verify": "verify",
     "inspect": "inspect",
     "run": "run",
     "log": "log",
@@ -27,6 +28,7 @@ COMMANDS: dict[str, str] = {
 #: One line each, so that ``edgekit --help`` need not import the commands; a test compares them with the commands' own.
 SUMMARIES: dict[str, str] = {
     "convert": "Turn a trained model into a proven int8 .tflite file.",
+    "verify": "Compare a quantised model with its float original on data.",
     "inspect": "Show what a .tflite file holds and what a delegate takes of it.",
     "run": "Run a model on arrays from a file and log the latency.",
     "log": "Read latency logs.",

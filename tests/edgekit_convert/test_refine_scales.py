@@ -78,7 +78,9 @@ def test_every_bias_is_right_afterwards(depthwise: bool) -> None:
     assert channels >= 2
     np.testing.assert_allclose(biases(fitted)[0], BIAS, atol=0.01)
     assert not np.allclose(biases(plain)[0], BIAS, atol=0.01)
-    assert np.abs(np.concatenate([np.ravel(item) for item in _integers(fitted)])).max() <= 2**30 * 1.000001  # scales are float32
+    assert (
+        np.abs(np.concatenate([np.ravel(item) for item in _integers(fitted)])).max() <= 2**30 * 1.000001
+    )  # scales are float32
 
 
 def _integers(content: bytes) -> list[Array]:
