@@ -13,7 +13,7 @@ import numpy as np
 from edgekit.errors import DataError, TensorError
 from edgekit.graph import Graph
 from edgekit.preprocess import Preprocessing
-from edgekit.tensors import Array, TensorSpec
+from edgekit.tensors import NUMPY_TYPES, Array, TensorSpec
 from edgekit_convert.data import DataSource
 
 #: Fewer samples than this leave the ranges to chance.
@@ -74,6 +74,8 @@ class CalibrationSet:
         return self.source.total if self.source.total is not None else sum(1 for _ in self.source.read())
 
     def _prepare(self, number: int, spec: TensorSpec, raw: Array) -> Array:
+        if spec.dtype not in NUMPY_TYPES:
+            raise DataError(f"the model's input {spec}: only inputs of numbers can be converted.")
         if raw.dtype.kind not in "fiub":
             raise DataError(f"{self.source.origin}: sample {number} is of dtype {raw.dtype}: numbers were expected.")
         if raw.dtype.kind == "f" and not np.isfinite(raw).all():
@@ -87,7 +89,16 @@ class CalibrationSet:
             value = item.apply(raw) if item is not None and spec.dtype.startswith("float") else raw
         except TensorError as error:
             raise DataError(f"{self.source.origin}: sample {number}: {error}") from error
-        value = np.ascontiguousarray(value, dtype=spec.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+            given, value = value, np.ascontiguousarray(value, dtype=spec.dtype)
+        kept = (
+            np.isfinite(value).all() if value.dtype.kind == "f" else np.array_equal(value.reshape(given.shape), given)
+        )
+        if not kept:
+            raise DataError(
+                f"{self.source.origin}: sample {number} has values that the input {spec.name!r} of type {spec.dtype} cannot "
+                f"hold: {raw.dtype} from {raw.min():.6g} to {raw.max():.6g}."
+            )
         if value.ndim == len(spec.shape) - 1:
             value = value[None]
         if not spec.accepts(value.shape):
@@ -102,6 +113,11 @@ class CalibrationSet:
         )
         if len(seen) == 3 and len(wanted) == 3 and seen[-1] == wanted[-1] and -1 not in wanted:
             text += f" Pass --resize {wanted[1]}x{wanted[0]}, or resize the images yourself."
+        elif seen == wanted:
+            text += (
+                f" Its batch is fixed at {spec.shape[0]}, and samples are run one by one: "
+                "export the model with an open batch or a batch of 1."
+            )
         elif len(seen) == 3 and len(wanted) == 3 and seen[0] == wanted[-1]:
             text += " The data are channels-first: transpose them to height, width, channels."
         return text

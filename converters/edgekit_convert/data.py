@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.errors import DataError, EngineError
+from edgekit.errors import DataError, EdgekitError, EngineError
 from edgekit.tensors import Array, TensorSpec
 
 #: One sample: its inputs by name, still raw, and its label if it has one.
@@ -72,9 +73,11 @@ def open_data(data: Any, inputs: Sequence[TensorSpec], limit: int, what: str) ->
     if isinstance(data, np.ndarray):
         return _from_arrays({_only(inputs, what): data}, None, limit, f"the {what} array", inputs)
     if isinstance(data, Mapping):
-        arrays, labels = _split_labels({str(name): np.asarray(value) for name, value in data.items()}, inputs, what)
+        arrays, labels = _split_labels(
+            {str(name): _array(value, f"the {what} data {str(name)!r}") for name, value in data.items()}, inputs, what
+        )
         return _from_arrays(arrays, labels, limit, f"the {what} arrays", inputs)
-    if isinstance(data, tuple) and len(data) == 2 and all(hasattr(item, "shape") for item in data) and len(inputs) == 1:
+    if _is_pair_of_arrays(data, inputs):
         return _from_arrays(
             {inputs[0].name: np.asarray(data[0])}, np.asarray(data[1]), limit, f"the {what} arrays", inputs
         )
@@ -92,6 +95,20 @@ def open_data(data: Any, inputs: Sequence[TensorSpec], limit: int, what: str) ->
         f"cannot read {what} data of type {type(data).__name__}: an array, a dict of arrays, a list of samples, a function "
         "that returns an iterator, or a path was expected."
     )
+
+
+def _is_pair_of_arrays(data: Any, inputs: Sequence[TensorSpec]) -> bool:
+    """Whether it is ``(x, y)``: samples and labels as whole arrays."""
+    return (
+        isinstance(data, tuple) and len(data) == 2 and all(hasattr(item, "shape") for item in data) and len(inputs) == 1
+    )
+
+
+def _array(value: Any, origin: str) -> Array:
+    try:
+        return np.asarray(value)
+    except Exception as error:  # lists of unequal length, and whatever a foreign tensor raises
+        raise DataError(f"{origin}: {type(value).__name__} is not an array of numbers: {error}") from error
 
 
 def _only(inputs: Sequence[TensorSpec], what: str) -> str:
@@ -128,6 +145,7 @@ def _from_arrays(
             raise DataError(f"{origin}: a single number was given, an array of samples was expected.")
     lengths = {name: len(array) for name, array in arrays.items()}
     if labels is not None:
+        labels = np.atleast_1d(labels)
         lengths["labels"] = len(labels)
     if len(set(lengths.values())) > 1:
         raise DataError(f"{origin}: different numbers of samples: {', '.join(f'{k} {v}' for k, v in lengths.items())}.")
@@ -148,7 +166,10 @@ def _from_text(text: str, inputs: Sequence[TensorSpec], limit: int, what: str) -
     if path.is_dir():
         return _from_folder(path, inputs, limit, what)
     if text.endswith(".npy"):
-        return _from_arrays({_only(inputs, what): _load_numpy(path, what)}, None, limit, text, inputs)
+        loaded = _load_numpy(path, what)
+        if not isinstance(loaded, np.ndarray):
+            raise DataError(f"{path} is an .npz archive, not one array: rename it to .npz and write FILE.npz:KEY.")
+        return _from_arrays({_only(inputs, what): loaded}, None, limit, text, inputs)
     file, mark, keys = text.partition(".npz")
     if mark and (not keys or keys.startswith(":")):
         return _from_npz(Path(file + mark), keys[1:], inputs, limit, what)
@@ -173,7 +194,9 @@ def _load_numpy(path: Path, what: str) -> Any:
         ) from error
     except OSError as error:
         raise DataError(f"cannot read {what} data from {path}: {error.strerror or error}.") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        Exception
+    ) as error:  # numpy reads a header as Python: a damaged one raises ValueError, TokenError, MemoryError
         raise DataError(
             f"cannot read {what} data from {path}: {error}. A file that numpy.save or numpy.savez wrote was expected "
             "(pickled objects are refused)."
@@ -192,7 +215,7 @@ def _from_npz(path: Path, keys: str, inputs: Sequence[TensorSpec], limit: int, w
                 raise DataError(f"{path} has no array {key!r}: it has {available}. Write {path}:KEY.")
             try:
                 return np.asarray(archive[key])
-            except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+            except (ValueError, EOFError, OSError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
                 raise DataError(f"cannot read {key!r} from {path}: {error}.") from error
 
         if "=" in keys:
@@ -236,8 +259,12 @@ def _read_image(file: Path, mode: str) -> Array:
         raise EngineError(f"reading images needs Pillow ({error}): `pip install 'edgekit[convert]'`.") from error
     try:
         with Image.open(file) as image:
+            if image.mode[0] in "IF":  # Pillow would cut such values off at 255
+                raise DataError(
+                    f"the image {file} has more than 8 bits a channel (mode {image.mode}): save it with 8, or give an .npy file."
+                )
             pixels = np.asarray(image.convert(mode))
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read the image {file}: {error}. Remove it, or save it again as PNG.") from error
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
@@ -262,8 +289,10 @@ def load_function(text: str) -> Callable[..., Any]:
         raise DataError(
             f"cannot import {module_name!r} for {text}: {error}. It is looked for in {here} and the environment."
         ) from error
+    except (Exception, SystemExit) as error:  # the module's own code, which may raise anything
+        raise DataError(f"{module_name!r} for {text} fails on import: {_said(error)}.") from error
     finally:
-        if added:
+        if added and here in sys.path:
             sys.path.remove(here)
     function = getattr(module, name, None)
     if not callable(function):
@@ -272,9 +301,28 @@ def load_function(text: str) -> Callable[..., Any]:
     return found
 
 
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _steps(function: Callable[[], Any], origin: str) -> Iterator[Any]:
+    """What a caller's function gives, its own errors named as such."""
+    try:
+        yield from function()
+    except EdgekitError:
+        raise
+    except Exception as error:  # the caller's code may raise anything
+        raise DataError(f"{origin} raised {_said(error)}.") from error
+
+
 def _from_function(function: Callable[[], Any], inputs: Sequence[TensorSpec], limit: int, origin: str) -> DataSource:
-    first = function()
-    if isinstance(first, np.ndarray | Mapping) or (isinstance(first, tuple) and len(first) == 2):
+    try:
+        first = function()
+    except EdgekitError:
+        raise
+    except Exception as error:  # the caller's code may raise anything
+        raise DataError(f"{origin} raised {_said(error)}.") from error
+    if isinstance(first, np.ndarray | Mapping) or _is_pair_of_arrays(first, inputs):
         return open_data(first, inputs, limit, origin)
     if not isinstance(first, Iterable):
         raise DataError(f"{origin} returned {type(first).__name__}: an iterable of samples was expected.")
@@ -284,7 +332,7 @@ def _from_function(function: Callable[[], Any], inputs: Sequence[TensorSpec], li
 
     def read() -> Iterator[Sample]:
         count = 0
-        for item in function():
+        for item in _steps(function, origin):
             for sample in _samples(item, inputs, origin):
                 if count == limit:
                     return
@@ -299,12 +347,19 @@ def _samples(item: Any, inputs: Sequence[TensorSpec], origin: str) -> Iterator[S
     labels: Any = None
     if isinstance(item, tuple) and len(item) == 2 and (len(inputs) == 1 or isinstance(item[0], Mapping)):
         item, labels = item
+    elif isinstance(item, list) and len(item) == 2 and len(inputs) == 1 and _unlike(*item):
+        item, labels = item  # PyTorch's loaders give lists
     if isinstance(item, Mapping):
-        named = {str(name): np.asarray(value) for name, value in item.items()}
+        names = {spec.name for spec in inputs}
+        named = {str(name): _array(value, origin) for name, value in item.items()}
+        if "y" in named and "y" not in names:
+            labels = named.pop("y")
+        if "x" in named and "x" not in names and len(inputs) == 1:
+            named[inputs[0].name] = named.pop("x")
     elif isinstance(item, list | tuple) and len(inputs) > 1 and len(item) == len(inputs):
-        named = {spec.name: np.asarray(value) for spec, value in zip(inputs, item, strict=True)}
+        named = {spec.name: _array(value, origin) for spec, value in zip(inputs, item, strict=True)}
     else:
-        named = {_only(inputs, origin): np.asarray(item)}
+        named = {_only(inputs, origin): _array(item, origin)}
     missing = [spec.name for spec in inputs if spec.name not in named]
     if missing:
         raise DataError(f"{origin}: a sample has {', '.join(named)}, and lacks the input {', '.join(missing)}.")
@@ -312,8 +367,17 @@ def _samples(item: Any, inputs: Sequence[TensorSpec], origin: str) -> Iterator[S
     if first.ndim < len(inputs[0].shape):
         yield named, labels
         return
+    batch = dict(named)
+    if labels is not None:
+        batch["labels"] = labels = _array(labels, f"{origin}: labels")
+    if any(value.shape[:1] != first.shape[:1] for value in batch.values()):
+        seen = ", ".join(f"{name} {list(value.shape)}" for name, value in batch.items())
+        raise DataError(f"{origin}: a batch with different numbers of samples: {seen}.")
     for index in range(len(first)):
-        yield (
-            {name: value[index] for name, value in named.items()},
-            None if labels is None else np.asarray(labels)[index],
-        )
+        yield {name: value[index] for name, value in named.items()}, None if labels is None else labels[index]
+
+
+def _unlike(first: Any, second: Any) -> bool:
+    """Whether two arrays are of different shapes, and so cannot be two samples of a batch."""
+    shapes = getattr(first, "shape", None), getattr(second, "shape", None)
+    return None not in shapes and tuple(shapes[0]) != tuple(shapes[1])  # type: ignore[arg-type]

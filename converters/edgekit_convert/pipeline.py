@@ -176,7 +176,7 @@ def convert(
     if io == "uint8":
         quantised = editing.uint8_edges(quantised)
 
-    names = _one_line_each(labels or sets.get("verify", data).source.label_names or data.source.label_names)
+    names = _labels(labels, sets.get("verify", data).source.label_names or data.source.label_names)
     flatbuffer = _finish(quantised, opened, prepared, names)
     report = _verify_exported(
         float_model,
@@ -214,12 +214,15 @@ def convert(
     return conversion
 
 
-def _one_line_each(labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels as they go into ``labels.txt``, which has one a line."""
+def _labels(given: Sequence[str] | None, found: Sequence[str]) -> tuple[str, ...]:
+    """Labels as they go into ``labels.txt``, which has one a line; those given win over those found in the data."""
+    if isinstance(given, str):
+        raise OptionError(f"labels is the text {given!r}: a list of class names was expected.")
+    labels = tuple(found if given is None or len(given) == 0 else given)
     for label in labels:
-        if len(label.splitlines()) != 1:
+        if not isinstance(label, str) or len(label.splitlines()) != 1:
             raise OptionError(f"the label {label!r} is not one line of text, which labels.txt needs.")
-    return tuple(labels)
+    return tuple(str(label) for label in labels)
 
 
 def _check_names(prepared: Mapping[str, Preprocessing], opened: Source) -> None:

@@ -69,20 +69,33 @@ def measure(float_model: bytes, data: CalibrationSet, progress: Callable[[int], 
     source = iter(data)
     lock = threading.Lock()
     done = itertools.count(1)
+    stop = threading.Event()
 
     def work(_: int) -> Statistics:
         watcher = _Watcher(float_model, model)
-        while True:
+        while not stop.is_set():
             with lock:
                 ready = next(source, None)
             if ready is None:
-                return watcher.statistics()
+                break
             watcher.run(ready.inputs)
             with lock:
                 progress(next(done))
+        return watcher.statistics()
+
+    def work_or_stop(number: int) -> Statistics:
+        try:
+            return work(number)
+        except BaseException:
+            stop.set()  # the others need not measure what is going to be thrown away
+            raise
 
     with ThreadPoolExecutor(workers) as pool:
-        return merge(pool.map(work, range(workers)))
+        try:
+            return merge(pool.map(work_or_stop, range(workers)))
+        except BaseException:  # Ctrl-C reaches this thread only, and the pool waits for the others
+            stop.set()
+            raise
 
 
 def merge(parts: Iterable[Statistics]) -> Statistics:

@@ -224,7 +224,11 @@ def run_both(
         return [np.concatenate([row[position] for row in rows]) for position in range(len(rows[0]))]
 
     known = [label is not None for label in labels]
-    return Runs(stack(collected[0]), stack(collected[1]), np.asarray(labels) if all(known) else None)
+    try:
+        stacked = np.asarray(labels) if all(known) else None
+    except ValueError as error:
+        raise DataError(f"{data.source.origin}: the labels are of different shapes: {error}") from error
+    return Runs(stack(collected[0]), stack(collected[1]), stacked)
 
 
 def corresponding(ours: Sequence[TensorSpec], theirs: Sequence[TensorSpec]) -> dict[str, str]:
@@ -286,7 +290,7 @@ def _metric(runs: Runs, metric: Any, origin: str) -> Metric:
     exact, rounded = runs.float_outputs[0], runs.int8_outputs[0]
     if exact.ndim != 2 or exact.shape[1] < 2:
         raise DataError(
-            f"accuracy needs class scores, and the first output has shape {list(exact.shape[1:])}: pass --metric."
+            f"accuracy needs class scores, and the first output has shape {list(exact.shape[1:])}: pass --metric, or leave the labels out."
         )
     if labels.ndim == 2 and labels.shape[1] == exact.shape[1]:
         labels = labels.argmax(axis=1)
@@ -318,7 +322,13 @@ def _own_metric(runs: Runs, labels: Array, metric: Any) -> Metric:
 
     def score(outputs: list[Array], rows: Array) -> float:
         chosen = [output[rows] for output in outputs]
-        return float(metric(chosen[0] if len(chosen) == 1 else chosen, labels[rows]))
+        try:
+            return float(metric(chosen[0] if len(chosen) == 1 else chosen, labels[rows]))
+        except Exception as error:  # the caller's code may raise anything
+            raise OptionError(
+                f"the metric {getattr(metric, '__name__', 'given')} raised {type(error).__name__}: {error}. A function "
+                "(outputs, labels) that returns one number was expected."
+            ) from error
 
     count = len(labels)
     everything = np.arange(count)

@@ -89,4 +89,4 @@ def _metric(metric: Mapping[str, Any] | None, side: str, *, signed: bool = False
         sign = "+" if signed else ""
         text, ends = f"{100 * value:{sign}.2f}", (f"{100 * low:{sign}.1f}", f"{100 * high:{sign}.1f}")
         return _interval(item, f"{text} points" if signed else f"{text} %", *ends)
-    return _interval(item, f"{value:.4g}", f"{low:.4g}", f"{high:.4g}")
+    return _interval(item, *("–" if number is None else f"{number:.4g}" for number in (value, low, high)))

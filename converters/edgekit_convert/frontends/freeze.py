@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgekit.errors import ConversionError
+from edgekit_convert import graph as editing
 
 
 def import_tensorflow() -> Any:
@@ -90,12 +91,28 @@ def to_float_tflite(
                 options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
                 tf.saved_model.save(module, folder, signatures={"serving_default": signature}, options=options)
                 converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-                result: bytes = converter.convert()
-                return result
+                return _own_names_and_order(converter.convert(), names, outputs)
     except ConversionError:
         raise
     except Exception as error:  # TensorFlow raises its own, Python's and MLIR's errors here, all about the model
         raise ConversionError(_explain(error)) from error
+
+
+def _own_names_and_order(flatbuffer: bytes, names: Mapping[str, str], outputs: Sequence[str]) -> bytes:
+    """Undo what the way through TensorFlow changed: input names made identifiers, and the order of the outputs.
+
+    Args:
+        flatbuffer: what the converter made.
+        names: the source's input names by identifier.
+        outputs: output names in the source's order.
+    """
+    edited = editing.read(flatbuffer)
+    (signature,) = edited.signatureDefs
+    for item in signature.inputs:
+        item.name = names[item.name.decode()].encode()
+    order = {item.name.decode(): int(item.tensorIndex) for item in signature.outputs}
+    edited.subgraphs[0].outputs = [order[name] for name in outputs]
+    return editing.write(edited)
 
 
 def _argument(name: str) -> str:

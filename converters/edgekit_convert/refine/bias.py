@@ -62,7 +62,7 @@ def mean_shift(op: Op, exact: Tensor, rounded: Tensor, mean: Array) -> Array | N
         op: the operator, for its strides and padding.
         exact: float weights.
         rounded: int8 weights.
-        mean: mean input, ``[1, height, width, channels]`` or ``[…, channels]``.
+        mean: mean input, ``[n, height, width, channels]`` or ``[…, channels]``.
     """
     if exact.data is None or rounded.data is None or rounded.quant is None or exact.shape != rounded.shape:
         return None
@@ -93,7 +93,7 @@ def mean_patch(op: Op, height: int, width: int, mean: Array) -> Array | None:
     # Conv2DOptions and DepthwiseConv2DOptions differ by one field before the dilations.
     first = 4 if op.name == "CONV_2D" else 5
     dilation_w, dilation_h = op.option(first, "i", 1), op.option(first + 1, "i", 1)
-    image = mean[0]
+    image = mean.mean(axis=0)  # more than one where a layer is applied to each step of a sequence
     taps_h, taps_w = (height - 1) * dilation_h + 1, (width - 1) * dilation_w + 1
     if padding == _PADDING_SAME:
         image = np.pad(
