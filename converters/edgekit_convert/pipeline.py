@@ -177,6 +177,9 @@ def convert(
         quantised = editing.uint8_edges(quantised)
 
     names = _labels(labels, sets.get("verify", data).source.label_names or data.source.label_names)
+    if names and len(names) not in {spec.shape[-1] for spec in pivot.outputs if spec.shape}:
+        text = f"{len(names)} labels, and no output has as many values ({_outputs(pivot)}): are they this model's?"
+        findings.append(Finding("warning", "label-count", text))
     flatbuffer = _finish(quantised, opened, prepared, names)
     report = _verify_exported(
         float_model,
@@ -223,6 +226,10 @@ def _labels(given: Sequence[str] | None, found: Sequence[str]) -> tuple[str, ...
         if not isinstance(label, str) or len(label.splitlines()) != 1:
             raise OptionError(f"the label {label!r} is not one line of text, which labels.txt needs.")
     return tuple(str(label) for label in labels)
+
+
+def _outputs(model: ModelFile) -> str:
+    return ", ".join(str(spec) for spec in model.outputs)
 
 
 def _check_names(prepared: Mapping[str, Preprocessing], opened: Source) -> None:

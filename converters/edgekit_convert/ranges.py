@@ -61,8 +61,14 @@ def measure(float_model: bytes, data: CalibrationSet, progress: Callable[[int], 
     model = ModelFile.read(float_model)
     if len(model.graph.subgraphs) > 1:
         loops = sorted({op.name for op in model.graph.main.ops if op.name in ("WHILE", "IF", "CALL_ONCE")})
+        if not loops:
+            keys = ", ".join(signature.key for signature in model.graph.signatures)
+            raise ConversionError(
+                f"the model has {len(model.graph.subgraphs)} subgraphs (signatures {keys}), and one can be converted: "
+                "export it with a single signature."
+            )
         raise ConversionError(
-            f"the model has control flow ({', '.join(loops) or 'several subgraphs'}), whose inner ranges cannot be measured. "
+            f"the model has control flow ({', '.join(loops)}), whose inner ranges cannot be measured. "
             "Recurrent layers cannot be converted yet; convolutional and dense ones can."
         )
     workers = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

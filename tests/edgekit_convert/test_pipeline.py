@@ -244,3 +244,27 @@ def test_a_rescaling_layer_is_known_though_it_is_folded_away() -> None:
     assert not {finding.code for finding in edgekit.convert(model, PIXELS).findings} & {"raw-pixels", "scaled-twice"}
     scaled = edgekit.convert(model, (PIXELS / 255).astype(np.float32))
     assert "scaled-twice" in {finding.code for finding in scaled.findings}
+
+
+def test_labels_of_another_model_are_noticed() -> None:
+    """Five classes and three labels: a warning with both numbers; five labels: none."""
+    found = {finding.code: finding.text for finding in convert_tiny(labels=["a", "b", "c"]).findings}
+    assert "3 labels, and no output has as many values" in found["label-count"]
+    assert "label-count" not in {finding.code for finding in convert_tiny(labels=["a", "b", "c", "d", "e"]).findings}
+
+
+def test_several_signatures_are_refused_by_name() -> None:
+    """Two entry points, each a subgraph of its own: the message names them, and does not speak of loops."""
+    from edgekit_convert import graph as editing
+
+    edited = editing.read(models.dense_float())
+    other = editing.read(models.dense_float())
+    shift = len(edited.buffers)
+    for tensor in other.subgraphs[0].tensors:
+        tensor.buffer += shift if tensor.buffer else 0
+    edited.buffers += other.buffers
+    edited.subgraphs += other.subgraphs
+    other.signatureDefs[0].signatureKey, other.signatureDefs[0].subgraphIndex = b"second", 1
+    edited.signatureDefs += other.signatureDefs
+    with pytest.raises(edgekit.ConversionError, match=r"2 subgraphs \(signatures serving_default, second\)"):
+        edgekit.convert(editing.write(edited), RANDOM.normal(0, 1, (40, 8)).astype(np.float32))
