@@ -24,7 +24,7 @@ from edgekit.runtime.session import Session
 from edgekit.version import __version__
 from edgekit_convert import graph as editing
 from edgekit_convert.calibration import Audit, CalibrationSet, Finding, audit, preprocessing_for
-from edgekit_convert.data import DataSource, open_data
+from edgekit_convert.data import open_data
 from edgekit_convert.frontends import Source, open_source
 from edgekit_convert.package import ENTRY as STANDARD_ENTRY
 from edgekit_convert.package import standard_metadata
@@ -376,6 +376,3 @@ def _tools() -> dict[str, str]:
     names = ["litert-quantizer", "ai-edge-litert", "numpy"]
     names += [name for name in ("tensorflow", "keras", "tf-keras") if name.replace("-", "_") in sys.modules]
     return {"edgekit": __version__, **{name: _version(name) for name in names}}
-
-
-__all__ = ["Conversion", "DataSource", "convert"]

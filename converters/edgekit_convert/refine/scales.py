@@ -48,18 +48,13 @@ def fit_biases(quantised: bytes, float_model: bytes) -> tuple[bytes, int]:
             continue
         channels += changed
         quant = tensor.quant._replace(scales=tuple(float(scale) for scale in scales))
-        values = quantize(exact.tensors[users[0][1].inputs[_weights_at(users[0][1])]].array(), quant, "int8")
+        values = quantize(exact.tensors[users[0][1].inputs[1]].array(), quant, "int8")
         # The int8 weights of convolutions keep off -128 (TensorFlow Lite 8-bit quantization specification).
         editing.set_constant(edited, weights, np.maximum(values, np.int8(-127)))
         edited.subgraphs[0].tensors[weights].quantization.scale = [float(scale) for scale in scales]
         for op, original in users:
             _write_bias(edited, graph, exact, op, original, scales)
     return (editing.write(edited) if channels else quantised), channels
-
-
-def _weights_at(op: Op) -> int:
-    """Which input the weights are; the same in a transposed convolution, whose first input is the output's shape."""
-    return 1
 
 
 def _source_at(op: Op) -> int:
@@ -120,6 +115,4 @@ def _write_bias(edited: Any, graph: Subgraph, exact: Subgraph, op: Op, original:
     steps = np.float64(source) * scales.astype(np.float64)
     bias = exact.tensors[original.inputs[_bias_at(op)]].array().astype(np.float64)
     editing.set_constant(edited, index, np.rint(bias / steps).astype(np.int32))
-    edited.subgraphs[0].tensors[index].quantization.scale = [
-        float(step) for step in np.broadcast_to(steps, steps.shape)
-    ]
+    edited.subgraphs[0].tensors[index].quantization.scale = [float(step) for step in steps]
