@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from edgekit.api import convert as convert
     from edgekit.api import load as load
     from edgekit.api import verify as verify
+    from edgekit.api import verify_golden as verify_golden
     from edgekit.bench import BenchmarkReport as BenchmarkReport
     from edgekit.bench import benchmark as benchmark
+    from edgekit.golden import GoldenReport as GoldenReport
     from edgekit.inspection import inspect as inspect
     from edgekit.manifest import Manifest as Manifest
     from edgekit.modelfile import ModelFile as ModelFile
@@ -53,6 +55,7 @@ _LAZY: dict[str, str] = {
     "DelegateChoice": "edgekit.runtime.delegates",
     "DelegateSpec": "edgekit.runtime.delegates",
     "DeviceProfile": "edgekit_profiles",
+    "GoldenReport": "edgekit.golden",
     "LatencyLog": "edgekit.runtime.latency",
     "LatencySummary": "edgekit.runtime.summary",
     "Manifest": "edgekit.manifest",
@@ -70,6 +73,7 @@ _LAZY: dict[str, str] = {
     "load": "edgekit.api",
     "read_log": "edgekit.runtime.logfile",
     "verify": "edgekit.api",
+    "verify_golden": "edgekit.api",
 }
 
 __all__ = [
@@ -85,6 +89,7 @@ __all__ = [
     "EdgekitError",
     "EngineError",
     "GateError",
+    "GoldenReport",
     "LatencyLog",
     "LatencySummary",
     "Manifest",
@@ -108,6 +113,7 @@ __all__ = [
     "load",
     "read_log",
     "verify",
+    "verify_golden",
 ]
 
 

@@ -11,6 +11,7 @@ from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
 from edgekit.runtime.session import Session
 
 if TYPE_CHECKING:
+    from edgekit.golden import GoldenReport
     from edgekit.preprocess import Preprocessing
     from edgekit_convert import Conversion, VerifyReport
 
@@ -88,7 +89,8 @@ def convert(
     *,
     output: str | os.PathLike[str] | None = None,
     recipe: str = "auto",
-    io: str = "int8",
+    effort: str = "default",
+    io: str | None = None,
     normalize: Sequence[float] | str | None = None,
     resize: tuple[int, int] | str | None = None,
     color: str | None = None,
@@ -110,9 +112,15 @@ def convert(
             samples, a function that returns a new iterator, or the command line's text form
             (``file.npy``, ``file.npz:key``, ``file.npz:x=key,y=key``, a folder of images, ``module:function``).
         output: where to write the model; ``None`` leaves that to ``Conversion.save``.
-        recipe: ``auto`` or ``int8``. Both quantise every operator that has an int8 form; ``int8`` fails when an
-            operator has none.
-        io: the file's input and output type: ``int8``, ``uint8`` or ``float32``.
+        recipe: ``auto`` or ``int8``: int8 activations and weights. Both quantise every operator that has an int8 form; ``int8``
+            fails when an operator has none. ``int16x8``: int16 activations, int8 weights. ``dynamic``: int8 weights,
+            activations quantised at run time. ``float16`` and ``weights``: weights stored as float16 or int8, computing in
+            float.
+        effort: ``fast``: true minimum and maximum ranges and bias correction; ``default``: channel equalisation, range search
+            and streaming bias correction as well; ``high``: weight rounding as well (minutes). Each is kept only where
+            held-out calibration data are better off with it.
+        io: the file's input and output type: ``int8``, ``uint8``, ``int16`` or ``float32``; ``None`` for the recipe's own
+            (int8, int16 for ``int16x8``, float32 for the rest).
         normalize: ``(mean, std)``, or one mean and one standard deviation for each channel
             (``m1, m2, m3, s1, s2, s3``); ``"none"`` says that the raw values are what the model was trained on.
         resize: ``(width, height)`` to resize images to.
@@ -142,6 +150,7 @@ def convert(
         calibration,
         output=Path(output) if output is not None else None,
         recipe=recipe,
+        effort=effort,
         io=io,
         normalize=normalize,
         resize=resize,
@@ -169,6 +178,7 @@ def verify(
     metric: Any = "accuracy",
     samples: int = 1000,
     device: str | None = None,
+    per_layer: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> VerifyReport:
     """Compare a quantised model with its float original, whoever made them.
@@ -183,10 +193,12 @@ def verify(
         metric: see ``convert``.
         samples: use at most this many samples.
         device: a profile id, whose delegate runs both; ``None`` for this machine.
+        per_layer: compare each tensor inside the network as well.
         progress: called as ``progress(step, done, total)``.
 
     Returns:
-        The report; its ``on["data"]`` has agreement, SQNR and metric with 95 % intervals.
+        The report; its ``on["data"]`` has agreement, SQNR and metric with 95 % intervals, and its ``layers`` the
+        network tensor by tensor where that was asked for.
 
     Raises:
         EdgekitError: a model, the data or an option is not usable, or the two are not the same network.
@@ -203,5 +215,35 @@ def verify(
         metric=metric,
         samples=samples,
         choice=choose(None, device=device),
+        per_layer=per_layer,
         progress=progress,
     )
+
+
+def verify_golden(
+    source: str | os.PathLike[str] | bytes | ModelFile,
+    *,
+    delegate: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    engine: str | None = None,
+) -> GoldenReport:
+    """Let a model check itself here: run the golden inputs in its file and compare with what came out at conversion.
+
+    Args:
+        source: a ``.tflite`` file that edgekit wrote, its bytes, or a ``ModelFile``.
+        delegate: see ``load``, as the next three.
+        device: see ``load``.
+        threads: see ``load``.
+        engine: see ``load``.
+
+    Returns:
+        The report: each output's largest difference, SQNR and tolerance; ``passed`` says whether all are within.
+
+    Raises:
+        EdgekitError: the file has no golden data or is damaged, or the delegate or the interpreter is not usable.
+    """
+    from edgekit import golden
+
+    model = source if isinstance(source, ModelFile) else ModelFile.read(source)
+    return golden.check(model, choose(model, delegate=delegate, device=device, threads=threads), engine=engine)

@@ -1,7 +1,7 @@
 """The manifest: what travels inside the model file, and how it is packed there.
 
 A model file is a standard flatbuffer with a ZIP appended, as TensorFlow Lite metadata does for
-associated files: ``edgekit.json`` (this manifest) and ``labels.txt``. One missing byte at the end makes a
+associated files: ``edgekit.json`` (this manifest), ``labels.txt`` and ``golden.npz``. One missing byte at the end makes a
 ZIP invisible, so the flatbuffer's own ``metadata`` table announces it: the entry ``edgekit`` holds 16 bytes,
 the magic ``EKMF``, a 32-bit schema number and the flatbuffer's length as 64-bit, little-endian.
 An entry without a manifest behind it is a damaged file.
@@ -28,6 +28,7 @@ SCHEMA = 1
 ENTRY = "edgekit"
 MANIFEST_NAME = "edgekit.json"
 LABELS_NAME = "labels.txt"
+GOLDEN_NAME = "golden.npz"
 _ANNOUNCEMENT = struct.Struct("<4sIQ")
 _MAGIC = b"EKMF"
 #: The ZIP format's local file header, and the length of its end record without a comment (APPNOTE 4.3.7 and 4.3.16).
@@ -37,6 +38,8 @@ _END_OF_ZIP = 22
 _MAX_BYTES = 64 * 1024 * 1024
 #: The ZIP format's earliest date, so that the same input gives the same bytes.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+#: Golden data are compressed when that leaves less than this share of them.
+_PAYS = 0.9
 
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -53,7 +56,8 @@ class Manifest(Record):
         source: what the model was made from: ``kind``, ``name``, ``float_sha256``.
         calibration: ``fingerprint``, ``count`` and the findings of the audit.
         verification: the figures of the proof, as ``VerifyReport.to_json`` gives them.
-        runtime: ``proven``: the oldest runtime that was seen to load and run the file.
+        runtime: ``proven``: a runtime that was seen to load and run the file; ``oldest``: the oldest that does.
+        golden: what ``golden.npz`` behind the flatbuffer holds, as ``Golden.to_json`` gives it; empty without one.
         tools: versions of what made the file.
     """
 
@@ -65,6 +69,7 @@ class Manifest(Record):
     calibration: Mapping[str, Any] = _NOTHING
     verification: Mapping[str, Any] = _NOTHING
     runtime: Mapping[str, Any] = _NOTHING
+    golden: Mapping[str, Any] = _NOTHING
     tools: Mapping[str, str] = _NOTHING
 
     def to_json(self) -> dict[str, Any]:
@@ -79,6 +84,7 @@ class Manifest(Record):
             "calibration": dict(self.calibration),
             "verification": dict(self.verification),
             "runtime": dict(self.runtime),
+            "golden": dict(self.golden),
             "tools": dict(self.tools),
         }
 
@@ -106,6 +112,7 @@ class Manifest(Record):
                 calibration=dict(data.get("calibration", {})),
                 verification=dict(data.get("verification", {})),
                 runtime=dict(data.get("runtime", {})),
+                golden=dict(data.get("golden", {})),
                 tools=dict(data.get("tools", {})),
             )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OptionError) as error:
@@ -127,12 +134,13 @@ def announcement(flatbuffer_bytes: int) -> bytes:
     return _ANNOUNCEMENT.pack(_MAGIC, SCHEMA, flatbuffer_bytes)
 
 
-def append(flatbuffer: bytes, manifest: Manifest) -> bytes:
-    """Return the model file: ``flatbuffer``, then the ZIP with the manifest and the labels.
+def append(flatbuffer: bytes, manifest: Manifest, golden: bytes | None = None) -> bytes:
+    """Return the model file: ``flatbuffer``, then the ZIP with the manifest, the labels and the golden data.
 
     Args:
         flatbuffer: with an ``edgekit`` metadata entry that holds its own length.
         manifest: what to write; its ``sha256`` must be the flatbuffer's.
+        golden: ``Golden.content``; the manifest's ``golden`` must be the same ``Golden``'s ``to_json()``.
     """
     import zipfile
 
@@ -145,6 +153,11 @@ def append(flatbuffer: bytes, manifest: Manifest) -> bytes:
         if manifest.labels:
             lines = "".join(f"{label}\n" for label in manifest.labels)
             archive.writestr(zipfile.ZipInfo(LABELS_NAME, _ZIP_DATE), lines.encode())
+        if golden is not None:
+            # Noise does not shrink, and unpacking it would cost a device time for nothing.
+            pays = len(zlib.compress(golden, 9)) < _PAYS * len(golden)
+            method = zipfile.ZIP_DEFLATED if pays else zipfile.ZIP_STORED
+            archive.writestr(zipfile.ZipInfo(GOLDEN_NAME, _ZIP_DATE), golden, method, 9)
     return stream.getvalue()
 
 
@@ -167,18 +180,18 @@ def _first_entry(content: bytes, start: int) -> bytes | None:
     return text if zlib.crc32(text) == crc else None
 
 
-def _from_zip(content: bytes, start: int) -> bytes:
-    """The manifest from a ZIP of any form.
+def _from_zip(content: bytes, start: int, name: str = MANIFEST_NAME) -> bytes:
+    """The manifest, or another file, from a ZIP of any form.
 
     Raises:
-        ValueError: there is no ZIP, it is damaged, or the manifest is out of all proportion.
-        KeyError: the ZIP has no manifest.
+        ValueError: there is no ZIP, it is damaged, or the file is out of all proportion.
+        KeyError: the ZIP has no such file.
     """
     import zipfile
 
     try:
         with zipfile.ZipFile(io.BytesIO(content[start:])) as archive:
-            info = archive.getinfo(MANIFEST_NAME)
+            info = archive.getinfo(name)
             if info.file_size > _MAX_BYTES:
                 raise ValueError(f"it claims {info.file_size} bytes")
             return archive.read(info)
@@ -226,3 +239,22 @@ def read(content: bytes, entry: bytes | None, origin: str) -> tuple[Manifest | N
             f"{origin} is damaged: its flatbuffer has sha256 {sha256[:16]}…, its manifest says {manifest.sha256[:16]}…. {again}"
         )
     return manifest, sha256
+
+
+def read_golden(content: bytes, entry: bytes | None) -> bytes | None:
+    """The golden data behind a flatbuffer whose manifest was read before; ``None`` where there are none.
+
+    Args:
+        content: the whole file.
+        entry: the flatbuffer's ``edgekit`` metadata entry, or ``None``.
+
+    Raises:
+        ValueError: they are there and damaged.
+    """
+    if entry is None:
+        return None
+    _, _, length = _ANNOUNCEMENT.unpack(entry)
+    try:
+        return _from_zip(content, length, GOLDEN_NAME)
+    except KeyError:
+        return None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from bisect import insort
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,13 @@ from edgekit_convert.data import DataSource
 
 #: Fewer samples than this leave the ranges to chance.
 _FEW = 32
+#: At most so many samples are kept to refine on and to judge by, and so many bytes of them.
+_REFINING, _HELD_OUT = 128, 96
+_PART_BYTES = 128 * 2**20
+#: Prepared samples are kept for the next pass as long as all of them take no more than this.
+_KEPT_BYTES = 128 * 2**20
+#: With fewer samples than this the same ones do both.
+_FEWEST_PARTED = 12
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,27 @@ class Ready:
     label: Any
 
 
+class _Kept:
+    """The prepared samples of one whole pass, where they fit: a conversion makes several passes."""
+
+    def __init__(self) -> None:
+        self.samples: list[Ready] = []
+        self.complete = False
+        self._bytes = 0
+
+    def offer(self, ready: Ready) -> None:
+        self._bytes += sum(value.nbytes for value in ready.inputs.values())
+        if self._bytes <= _KEPT_BYTES:
+            self.samples.append(ready)
+        else:
+            self.samples.clear()
+
+    def finish(self, other: _Kept) -> None:
+        """The pass is over: hand the samples on if all are there."""
+        if self._bytes <= _KEPT_BYTES:
+            other.samples, other.complete = self.samples, True
+
+
 @dataclass(frozen=True)
 class CalibrationSet:
     """Data for one model: each iteration is a new pass.
@@ -65,13 +94,39 @@ class CalibrationSet:
     source: DataSource
     inputs: tuple[TensorSpec, ...]
     preprocessing: Mapping[str, Preprocessing]
+    _kept: _Kept = field(default_factory=lambda: _Kept(), compare=False, repr=False)
 
     def __iter__(self) -> Iterator[Ready]:
+        if self._kept.complete:
+            yield from self._kept.samples
+            return
+        keeping = _Kept()
         for number, (raw, label) in enumerate(self.source.read()):
-            yield Ready({spec.name: self._prepare(number, spec, raw[spec.name]) for spec in self.inputs}, label)
+            ready = self.prepare(number, raw, label)
+            keeping.offer(ready)
+            yield ready
+        keeping.finish(self._kept)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the prepared samples are in memory, so that another pass reads and prepares nothing."""
+        return self._kept.complete
 
     def __len__(self) -> int:
         return self.source.total if self.source.total is not None else sum(1 for _ in self.source.read())
+
+    def prepare(self, number: int, raw: Mapping[str, Array], label: Any = None) -> Ready:
+        """Make one raw sample ready; threads may do so at once.
+
+        Args:
+            number: its place in the data, counted from 0, for messages.
+            raw: by input name.
+            label: as the data gave it.
+
+        Raises:
+            DataError: it does not fit the model.
+        """
+        return Ready({spec.name: self._prepare(number, spec, raw[spec.name]) for spec in self.inputs}, label)
 
     def _prepare(self, number: int, spec: TensorSpec, raw: Array) -> Array:
         if spec.dtype not in NUMPY_TYPES:
@@ -102,7 +157,9 @@ class CalibrationSet:
         if value.ndim == len(spec.shape) - 1:
             value = value[None]
         if not spec.accepts(value.shape):
-            raise DataError(self._shape_message(number, spec, value.shape[1:]))
+            # The batch axis is not the sample's; a sample of another rank has none.
+            seen = value.shape[1:] if value.ndim == len(spec.shape) else value.shape
+            raise DataError(self._shape_message(number, spec, seen))
         return value
 
     def _shape_message(self, number: int, spec: TensorSpec, seen: tuple[int, ...]) -> str:
@@ -141,20 +198,40 @@ def _empty(origin: str) -> str:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """Two parts of the representative data: one to refine on, one to judge by.
+
+    Which sample is in which part follows from the samples' own digests, not from their order. Both are bounded in number
+    and bytes, and kept in memory.
+
+    Attributes:
+        refining: samples that refinements look at.
+        held_out: samples that decide whether a refinement is kept; the same ones where there are too few to part them.
+        held_out_numbers: the latter's places in the data, counted from 0; empty where the parts are the same.
+    """
+
+    refining: tuple[Ready, ...]
+    held_out: tuple[Ready, ...]
+    held_out_numbers: frozenset[int]
+
+
+@dataclass(frozen=True)
 class Audit:
     """What the representative data are.
 
     Attributes:
         count: samples that were really consumed.
-        fingerprint: sha256 over the prepared samples in order, with names, shapes and types.
+        fingerprint: sha256 over the digests of the prepared samples (names, shapes, types, values), whatever their order.
         ranges: lowest and highest prepared value by input name.
         findings: what was noticed.
+        parts: samples for refining and for judging.
     """
 
     count: int
     fingerprint: str
     ranges: dict[str, tuple[float, float]]
     findings: tuple[Finding, ...]
+    parts: Parts
 
     def to_json(self) -> dict[str, Any]:
         """The manifest's form."""
@@ -186,8 +263,9 @@ def audit(
     Raises:
         DataError: no sample, NaN, a wrong shape or type.
     """
-    digest = hashlib.sha256()
+    digests: list[bytes] = []
     seen: set[bytes] = set()
+    chosen = _Chosen()
     count = duplicates = 0
     low = {spec.name: math.inf for spec in data.inputs}
     high = {spec.name: -math.inf for spec in data.inputs}
@@ -202,8 +280,11 @@ def audit(
             smallest, largest = float(value.min()), float(value.max())
             low[name], high[name] = min(low[name], smallest), max(high[name], largest)
             constant[name] = constant[name] and smallest == largest
-        digest.update(one.digest())
-        duplicates += one.digest() in seen
+        digests.append(one.digest())
+        if one.digest() in seen:
+            duplicates += 1
+        else:
+            chosen.offer(one.digest(), count, ready)
         seen.add(one.digest())
         count += 1
         progress(count, max(total, count))
@@ -225,7 +306,31 @@ def audit(
             Finding("warning", "few-samples", f"only {count} samples: ranges are uncertain, 100 to 500 are usual.")
         )
     ranges = {name: (low[name], high[name]) for name in low}
-    return Audit(count, digest.hexdigest(), ranges, tuple(findings))
+    fingerprint = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+    return Audit(count, fingerprint, ranges, tuple(findings), chosen.parts())
+
+
+class _Chosen:
+    """The samples with the smallest digests: a choice that does not depend on their order."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[bytes, int, Ready]] = []
+        self._offered = 0
+
+    def offer(self, digest: bytes, number: int, ready: Ready) -> None:
+        self._offered += 1
+        size = sum(value.nbytes for value in ready.inputs.values())
+        bound = max(_FEWEST_PARTED, min(_REFINING + _HELD_OUT, _PART_BYTES // max(1, size)))
+        insort(self._kept, (digest, number, ready), key=lambda item: item[0])
+        del self._kept[bound:]
+
+    def parts(self) -> Parts:
+        samples = tuple(ready for _, _, ready in self._kept)
+        if len(samples) < _FEWEST_PARTED:
+            return Parts(samples, samples, frozenset())
+        held = min(_HELD_OUT, len(samples) // 3)
+        numbers = frozenset(number for _, number, _ in self._kept[:held])
+        return Parts(samples[held : held + _REFINING], samples[:held], numbers)
 
 
 def _first(data: CalibrationSet) -> list[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,26 +15,30 @@ import numpy as np
 from edgekit import manifest as packing
 from edgekit.errors import ConversionError, EngineError, OptionError, one_of
 from edgekit.files import check_writable, write_whole
+from edgekit.golden import Golden
 from edgekit.manifest import Manifest
 from edgekit.modelfile import ModelFile
 from edgekit.preprocess import Preprocessing, from_options
 from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
 from edgekit.runtime.session import Session
+from edgekit.tensors import Array
 from edgekit.version import __version__
+from edgekit_convert import golden_data
 from edgekit_convert import graph as editing
-from edgekit_convert.calibration import Audit, CalibrationSet, Finding, audit, preprocessing_for
+from edgekit_convert.calibration import Audit, CalibrationSet, Finding, Ready, audit, preprocessing_for
 from edgekit_convert.data import open_data
 from edgekit_convert.frontends import Source, open_source
+from edgekit_convert.lint import lint
+from edgekit_convert.oldest import oldest_runtime
 from edgekit_convert.package import ENTRY as STANDARD_ENTRY
 from edgekit_convert.package import standard_metadata
-from edgekit_convert.quantize import IO_TYPES, RECIPES, int8_operators, quantize
+from edgekit_convert.quantize import int8_operators, io_for, operators_of
 from edgekit_convert.ranges import Statistics, measure
-from edgekit_convert.refine.bias import correct_biases
-from edgekit_convert.refine.judge import noise_share
-from edgekit_convert.refine.scales import fit_biases
+from edgekit_convert.refine.steps import EFFORTS, Refinery
 from edgekit_convert.rewrite import Rewritten, rewrite
 from edgekit_convert.verify import VerifyReport, runnable_here
 from edgekit_convert.verify import verify as prove
+from edgekit_convert.versions import with_versions
 
 Progress = Callable[[str, int, int], None]
 #: The float stage may differ from the original framework by rounding only.
@@ -106,7 +109,8 @@ def convert(
     *,
     output: Path | None,
     recipe: str,
-    io: str,
+    effort: str,
+    io: str | None,
     normalize: Sequence[float] | str | None,
     resize: tuple[int, int] | str | None,
     color: str | None,
@@ -122,8 +126,8 @@ def convert(
 ) -> Conversion:
     """Convert and prove. ``edgekit.convert`` documents the arguments; ``choice`` is the target's delegate."""
     tell: Progress = progress or (lambda step, done, total: None)
-    one_of(recipe, RECIPES, "recipe")
-    one_of(io, IO_TYPES, "io")
+    io = io_for(recipe, io)
+    one_of(effort, EFFORTS, "effort")
     options = from_options(normalize, resize, color)
     if preprocessing is not None and options != Preprocessing():
         raise OptionError("both preprocessing and one of normalize, resize, color were given: use one of the two ways.")
@@ -163,18 +167,31 @@ def convert(
     tell("Rewriting the graph", 0, 0)
     rewritten, rules = rewrite(float_model, data)
     findings += [_rule_finding(item) for item in rules]
-    statistics = measure(rewritten, data, lambda done: tell("Measuring ranges", done, found.count))
-    tell("Quantising", 0, 0)
-    quantised = quantize(rewritten, statistics.ranges, io)
-    quantised, channels = fit_biases(quantised, rewritten)
-    if channels:
-        text = f"{channels} channels have nearly no weights: their weight scale was enlarged until the int32 bias fits."
-        findings.append(Finding("note", "bias-scales", text))
-    tell("Correcting biases", 0, 0)
-    quantised, refinement = _refine(quantised, rewritten, statistics, data, choice)
-    findings.append(refinement)
-    if io == "uint8":
-        quantised = editing.uint8_edges(quantised)
+
+    def measured(model: bytes, step: str) -> Statistics:
+        return measure(model, data, lambda done: tell(step, done, found.count))
+
+    statistics = measured(rewritten, "Measuring ranges")
+    linted = lint(
+        ModelFile.read(rewritten).graph,
+        statistics,
+        int8_operators(),
+        extremes=getattr(statistics, "extremes", None),
+        rules_ran=True,
+    )
+    findings += [item.as_finding() for item in linted]
+    refinery = Refinery(
+        refining=_in_order(found.parts.refining, pivot),
+        held_out=_in_order(found.parts.held_out, pivot),
+        io=io,
+        recipe=recipe,
+        spec=runnable_here(choice),
+        remeasure=lambda model: measured(model, "Measuring ranges after equalisation"),
+        progress=tell,
+    )
+    refined = refinery.run(rewritten, statistics, effort)
+    findings += [step.finding() for step in refined.steps] + list(refined.findings)
+    quantised = editing.uint8_edges(refined.model) if io == "uint8" else refined.model
 
     names = _labels(labels, sets.get("verify", data).source.label_names or data.source.label_names)
     if names and len(names) not in {spec.shape[-1] for spec in pivot.outputs if spec.shape}:
@@ -193,6 +210,7 @@ def convert(
         tell=tell,
     )
     findings += _chance(report, pivot)
+    golden, runtime = _golden(flatbuffer, found.parts.held_out, choice, report)
     manifest = Manifest(
         sha256=hashlib.sha256(flatbuffer).hexdigest(),
         preprocessing=prepared,
@@ -201,16 +219,19 @@ def convert(
             "name": recipe,
             "io": io,
             "device": choice.profile_id,
+            "effort": effort,
             "rewrites": {item.rule.name: item.count for item in rules if item.kept},
+            "refinements": [step.to_json() for step in refined.steps],
         },
         source={"kind": opened.kind, "name": opened.name, "float_sha256": pivot.sha256},
         calibration=found.to_json(),
         verification=report.to_json(),
-        runtime={"proven": report.engine},
+        runtime=runtime,
         tools=_tools(),
+        golden=golden.to_json() if golden is not None else {},
     )
     report.require()
-    model = ModelFile.read(packing.append(flatbuffer, manifest))
+    model = ModelFile.read(packing.append(flatbuffer, manifest, golden.content if golden is not None else None))
     conversion = Conversion(model, float_model, report, found, tuple(findings))
     if output is not None:
         conversion.save(output, overwrite=overwrite)
@@ -273,26 +294,20 @@ def _compare_float_stage(opened: Source, pivot: ModelFile, data: CalibrationSet)
     return [Finding("note", "float-stage", f"{text}.")]
 
 
-def _refine(
-    quantised: bytes, rewritten: bytes, statistics: Statistics, data: CalibrationSet, choice: DelegateChoice
-) -> tuple[bytes, Finding]:
-    """Correct the biases, and keep that only where it lowers the error of the outputs."""
-    corrected, layers = correct_biases(quantised, rewritten, statistics.means())
-    spec = runnable_here(choice)
+def _in_order(samples: Sequence[Ready], pivot: ModelFile) -> list[list[Array]]:
+    """Inputs in the graph's order."""
+    return [[ready.inputs[spec.name] for spec in pivot.inputs] for ready in samples]
+
+
+def _golden(
+    flatbuffer: bytes, samples: Sequence[Ready], choice: DelegateChoice, report: VerifyReport
+) -> tuple[Golden | None, dict[str, Any]]:
+    """Golden inputs and outputs, and the oldest runtime that runs them; neither where the model does not run here."""
     try:
-        before, after = (noise_share(rewritten, item, data, spec) for item in (quantised, corrected))
-    except EngineError as error:  # the proof will say so; here it only means that nothing can be judged
-        return quantised, Finding("note", "bias-correction", f"biases not corrected: {error}")
-    gain = f"{_decibels(before)} to {_decibels(after)} SQNR on the calibration data"
-    if layers == 0:
-        return quantised, Finding("note", "bias-correction", "biases not corrected: no layer has one that could be.")
-    if after >= before:
-        return quantised, Finding("note", "bias-correction", f"biases not corrected: it would not help ({gain}).")
-    return corrected, Finding("note", "bias-correction", f"biases of {layers} layers corrected in closed form: {gain}.")
-
-
-def _decibels(noise: float) -> str:
-    return f"{-10 * math.log10(noise):.1f} dB" if noise > 0 else "no error"
+        golden = golden_data.make(flatbuffer, (ready.inputs for ready in samples), runnable_here(choice))
+        return golden, oldest_runtime(flatbuffer, golden).to_json()
+    except (ConversionError, EngineError):  # the proof has said so
+        return None, {"proven": report.engine}
 
 
 def _rule_finding(item: Rewritten) -> Finding:
@@ -306,6 +321,7 @@ def _rule_finding(item: Rewritten) -> Finding:
 
 
 def _finish(quantised: bytes, opened: Source, prepared: Mapping[str, Preprocessing], labels: tuple[str, ...]) -> bytes:
+    quantised = with_versions(quantised)
     specs = ModelFile.read(quantised)
     standard = standard_metadata(opened.name, specs.inputs, specs.outputs, prepared, labels)
     return editing.with_metadata(quantised, f"edgekit {__version__}", {STANDARD_ENTRY: standard})
@@ -335,10 +351,11 @@ def _verify_exported(
             io_type=io,
             strict=recipe == "int8",
             allow_custom=allow_custom,
-            int8_operators=int8_operators(),
+            int8_operators=operators_of(recipe),
             metric=metric,
             choice=choice,
             progress=tell,
+            recipe=recipe,
         )
 
 

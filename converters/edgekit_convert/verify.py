@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgekit.errors import DataError, EngineError, GateError, OptionError
-from edgekit.inspection import EDGE_OPERATORS, Inspection, inspect
+from edgekit.inspection import inspect
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
 from edgekit.runtime.session import Session
 from edgekit.tensors import Array, TensorSpec
 from edgekit_convert.calibration import CalibrationSet
+from edgekit_convert.checks import Check as Check
+from edgekit_convert.checks import check_file, reasons
 from edgekit_convert.data import load_function
 from edgekit_convert.intervals import Interval, paired_drop, sqnr_db, wilson
+
+if TYPE_CHECKING:
+    from edgekit_convert.layers import LayerReport
 
 
 @dataclass(frozen=True)
@@ -108,25 +113,6 @@ class SetFigures:
 
 
 @dataclass(frozen=True)
-class Check:
-    """One thing that the exported file was checked for.
-
-    Attributes:
-        name: what.
-        passed: ``None`` where there is nothing to pass, only to know.
-        text: what was seen.
-    """
-
-    name: str
-    passed: bool | None
-    text: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields by name."""
-        return {"name": self.name, "passed": self.passed, "text": self.text}
-
-
-@dataclass(frozen=True)
 class VerifyReport:
     """The proof.
 
@@ -139,6 +125,7 @@ class VerifyReport:
         int8_bytes: size of the int8 model's flatbuffer.
         int8_mac_share: share of multiply-accumulates on int8; ``None`` where the model has none.
         float_ops: operators that still compute on floats, with the reason.
+        layers: the network tensor by tensor; ``None`` where that was not asked for or could not be had.
     """
 
     checks: tuple[Check, ...]
@@ -149,6 +136,7 @@ class VerifyReport:
     int8_bytes: int
     int8_mac_share: float | None
     float_ops: tuple[tuple[str, str], ...]
+    layers: LayerReport | None = None
 
     @property
     def passed(self) -> bool:
@@ -176,6 +164,7 @@ class VerifyReport:
             "int8_bytes": self.int8_bytes,
             "int8_mac_share": self.int8_mac_share,
             "float_ops": [{"operator": name, "why": why} for name, why in self.float_ops],
+            "layers": self.layers.to_json() if self.layers is not None else None,
         }
 
 
@@ -228,7 +217,11 @@ def run_both(
         stacked = np.asarray(labels) if all(known) else None
     except ValueError as error:
         raise DataError(f"{data.source.origin}: the labels are of different shapes: {error}") from error
-    return Runs(stack(collected[0]), stack(collected[1]), stacked)
+    # Sums and bootstrap intervals must not depend on the order that the data came in.
+    keys = [b"".join(value.tobytes() for value in row) for row in collected[0]]
+    places: list[int] = sorted(range(len(keys)), key=keys.__getitem__)
+    exact_rows, rounded_rows = ([rows[place] for place in places] for rows in collected)
+    return Runs(stack(exact_rows), stack(rounded_rows), stacked[places] if stacked is not None else None)
 
 
 def corresponding(ours: Sequence[TensorSpec], theirs: Sequence[TensorSpec]) -> dict[str, str]:
@@ -361,6 +354,7 @@ def verify(
     metric: Any,
     choice: DelegateChoice,
     progress: Callable[[str, int, int], None],
+    recipe: str = "auto",
 ) -> VerifyReport:
     """Check the exported file and compare it with the float model.
 
@@ -369,12 +363,13 @@ def verify(
         exported: the file as it was written and read back.
         sets: data by name.
         io_type: what the inputs and outputs should be; ``None`` where anything is right.
-        strict: whether an operator on floats is a failure (recipe ``int8``).
+        strict: whether an operator on floats or 16-bit integers is a failure (recipe ``int8``).
         allow_custom: custom operators that may be there.
-        int8_operators: what the quantizer has an int8 form for, to say why an operator stayed float.
+        int8_operators: what the quantizer has a form for under the recipe, to say why an operator stayed float.
         metric: see ``figures``.
         choice: the target's delegate; one that cannot run a model here is replaced by XNNPACK.
         progress: called as ``progress(step, done, total)``.
+        recipe: what the file claims to be, and is checked for.
     """
     spec = runnable_here(choice)
     runnable = DelegateChoice(spec, choice.reason)
@@ -397,9 +392,13 @@ def verify(
                 on[name] = figures(runs, data, [output.name for output in exact.outputs], metric)
     except EngineError as error:
         failure, partitions = str(error), "none"
-    float_ops = tuple((op.name, why_float(op.name, int8_operators)) for op in seen.float_ops)
+    float_ops = reasons(seen, int8_operators, recipe)
     return VerifyReport(
-        checks=_checks(seen, exported, io_type, strict, allow_custom, float_ops, failure, engine, partitions),
+        checks=(
+            *check_file(seen, exported, io_type, recipe, strict, allow_custom, float_ops),
+            Check("loads and runs", failure is None, failure or engine),
+            Check("delegated", None, partitions),
+        ),
         on=on,
         engine=engine,
         delegate=spec.kind,
@@ -413,48 +412,3 @@ def verify(
 def runnable_here(choice: DelegateChoice) -> DelegateSpec:
     """The target's delegate where this machine can run a model on it, else XNNPACK with as many threads."""
     return choice.spec if choice.spec.kind in ("xnnpack", "none") else DelegateSpec("xnnpack", choice.spec.threads)
-
-
-def why_float(name: str, int8_operators: frozenset[str]) -> str:
-    """Why an operator still computes on floats."""
-    if name in EDGE_OPERATORS:
-        return "changes the type at an edge"
-    if name not in int8_operators:
-        return "litert-quantizer has no int8 form of it"
-    return "litert-quantizer left it: the types or constants around it do not allow int8"
-
-
-def _checks(
-    seen: Inspection,
-    exported: ModelFile,
-    io_type: str | None,
-    strict: bool,
-    allow_custom: tuple[str, ...],
-    float_ops: tuple[tuple[str, str], ...],
-    failure: str | None,
-    engine: str,
-    partitions: str,
-) -> tuple[Check, ...]:
-    ends = [
-        spec for spec in (*exported.inputs, *exported.outputs) if spec.dtype in ("int8", "uint8", "float32", "int16")
-    ]
-    share = seen.int8_mac_share
-    foreign = [*seen.flex_ops, *(name for name in seen.custom_ops if name not in allow_custom)]
-    names = ", ".join(sorted({f"{name} ({why})" for name, why in float_ops}))
-    left = names if names else "none"
-    return (
-        Check(
-            "input and output types",
-            all(spec.dtype == io_type for spec in ends) if io_type is not None else None,
-            ", ".join(f"{spec.name} {spec.dtype}" for spec in (*exported.inputs, *exported.outputs)),
-        ),
-        Check(
-            "multiply-accumulates in int8",
-            None if share is None else (share == 1 or not strict),
-            "the model has none" if share is None else f"{100 * share:.1f} % of {seen.macs:,}",
-        ),
-        Check("operators left in float", not float_ops or not strict, left),
-        Check("no Flex or custom operators", not foreign, ", ".join(foreign) or "none"),
-        Check("loads and runs", failure is None, failure or engine),
-        Check("delegated", None, partitions),
-    )

@@ -16,6 +16,7 @@ from edgekit.errors import EdgekitError
 COMMANDS: dict[str, str] = {
     "convert": "convert",
     "verify": "verify",
+    "lint": "lint",
     "inspect": "inspect",
     "run": "run",
     "log": "log",
@@ -29,6 +30,7 @@ COMMANDS: dict[str, str] = {
 SUMMARIES: dict[str, str] = {
     "convert": "Turn a trained model into a proven int8 .tflite file.",
     "verify": "Compare a quantised model with its float original on data.",
+    "lint": "Say what in a float model will hurt in int8, and the fix.",
     "inspect": "Show what a .tflite file holds and what a delegate takes of it.",
     "run": "Run a model on arrays from a file and log the latency.",
     "log": "Read latency logs.",

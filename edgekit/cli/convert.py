@@ -20,21 +20,28 @@ _DATA = "DATA"
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="Where to write the model.  [default: SOURCE's name with _int8.tflite, in this folder]",
+    help="Where to write the model.  [default: SOURCE's name with _int8.tflite or the recipe's name, in this folder]",
 )
 @click.option(
     "--recipe",
-    type=click.Choice(["auto", "int8"]),
+    type=click.Choice(["auto", "int8", "int16x8", "dynamic", "float16", "weights"]),
     default="auto",
     show_default=True,
-    help="auto: int8 wherever there is a form of it. int8: the same, and fail when an operator has none.",
+    help="auto: int8 wherever there is a form of it. int8: the same, and fail when an operator has none. int16x8: int16 "
+    "activations. dynamic: int8 weights, activations quantised at run time. float16, weights: only stored so.",
+)
+@click.option(
+    "--effort",
+    type=click.Choice(["fast", "default", "high"]),
+    default="default",
+    show_default=True,
+    help="fast: true ranges and bias correction. default: equalisation and range search as well. high: weight rounding as "
+    "well (minutes).",
 )
 @click.option(
     "--io",
-    type=click.Choice(["int8", "uint8", "float32"]),
-    default="int8",
-    show_default=True,
-    help="What the file's inputs and outputs are.",
+    type=click.Choice(["int8", "uint8", "int16", "float32"]),
+    help="What the file's inputs and outputs are.  [default: the recipe's own: int8, int16 for int16x8, else float32]",
 )
 @click.option(
     "--normalize",
@@ -76,7 +83,8 @@ def command(
     calibration: str,
     output: Path | None,
     recipe: str,
-    io: str,
+    effort: str,
+    io: str | None,
     normalize: str | None,
     resize: str | None,
     color: str | None,
@@ -98,13 +106,16 @@ def command(
     """
     from edgekit.api import convert
 
-    target = output if output is not None else Path(f"{Path(source).stem}_int8.tflite")
+    target = (
+        output if output is not None else Path(f"{Path(source).stem}_{'int8' if recipe == 'auto' else recipe}.tflite")
+    )
     with progress_bar() as progress:
         result = convert(
             source,
             calibration,
             output=target,
             recipe=recipe,
+            effort=effort,
             io=io,
             normalize=normalize,
             resize=resize,

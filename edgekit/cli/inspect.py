@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -13,6 +14,14 @@ from edgekit.inspection import Inspection
 from edgekit.manifest import Manifest
 from edgekit.preprocess import Preprocessing
 from edgekit.report.units import size_text
+
+#: What a file is called whose layers are all quantised in one way.
+_SCHEMES = {
+    "int16x8": "int16 activations, int8 weights",
+    "dynamic": "int8 weights, activations quantised at run time",
+    "weights": "int8 weights, computed in float",
+    "float16": "float16 weights, computed in float",
+}
 
 
 @click.command("inspect")
@@ -44,7 +53,12 @@ def command(file: str, as_json: bool) -> None:
 def _pairs(seen: Inspection) -> list[tuple[str, str]]:
     share = seen.int8_mac_share
     kind = "fully int8" if seen.fully_int8 else "float" if share in (0, None) and seen.float_ops else "mixed"
-    if not seen.float_ops and not seen.fully_int8:
+    schemes = seen.schemes()
+    if "dynamic" in schemes and set(schemes) <= {"dynamic", "weights"}:
+        kind = _SCHEMES["dynamic"]
+    elif len(schemes) == 1 and not seen.fully_int8:
+        kind = _SCHEMES.get(next(iter(schemes)), kind)
+    elif not seen.float_ops and not seen.int16_ops and not seen.fully_int8:
         kind = "no arithmetic of its own"
     counts = ", ".join(name if count == 1 else f"{name} x{count}" for name, count in seen.op_counts().items())
     left = sorted({op.name for op in seen.float_ops})
@@ -58,6 +72,7 @@ def _pairs(seen: Inspection) -> list[tuple[str, str]]:
         ("signatures", ", ".join(seen.signatures) or "none (a file from before TensorFlow 2.5)"),
         ("operators", f"{len(seen.ops)}: {counts}"),
         ("multiply-accumulates", _macs(seen)),
+        ("layers with weights", ", ".join(f"{name} x{count}" for name, count in schemes.items()) or "none"),
         ("operators in float", ", ".join(left) or "none"),
         ("custom and Flex operators", ", ".join([*seen.custom_ops, *seen.flex_ops]) or "none"),
         ("loads in", seen.engine or f"nothing here: {seen.load_error}"),
@@ -71,8 +86,9 @@ def _pairs(seen: Inspection) -> list[tuple[str, str]]:
 
 
 def _macs(seen: Inspection) -> str:
-    share = seen.int8_mac_share
-    return "none" if share is None else f"{seen.macs:,} per run, {100 * share:.1f} % in int8"
+    share, wide = seen.int8_mac_share, seen.int16_mac_share
+    text = "none" if share is None else f"{seen.macs:,} per run, {100 * share:.1f} % in int8"
+    return f"{text}, {100 * wide:.1f} % with int16 activations" if wide else text
 
 
 def _manifest_pairs(manifest: Manifest) -> list[tuple[str, str]]:
@@ -88,10 +104,24 @@ def _manifest_pairs(manifest: Manifest) -> list[tuple[str, str]]:
         ("calibration", f"{calibration.get('count')} samples, fingerprint {str(calibration.get('fingerprint'))[:16]}…"),
         *((f"preprocessing of {name}", _preprocessing(item)) for name, item in manifest.preprocessing.items()),
         ("labels", _labels(manifest.labels)),
-        ("runs in", str(manifest.runtime.get("proven"))),
+        ("runs in", _runtime(manifest.runtime)),
+        ("golden data", _golden(manifest.golden)),
         ("made with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())),
     ]
     return rows
+
+
+def _runtime(runtime: Mapping[str, Any]) -> str:
+    text = str(runtime.get("proven"))
+    if "oldest" in runtime:
+        text += f"; the oldest: {runtime['oldest']} ({runtime['by']})"
+    return text
+
+
+def _golden(golden: Mapping[str, Any]) -> str:
+    if not golden:
+        return "none"
+    return f"{golden['count']} samples, kernels: {', '.join(golden['sets'])} (`edgekit verify --golden` runs them)"
 
 
 def _preprocessing(item: Preprocessing) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from edgekit.cli.output import console
+from edgekit.report.fields import table as fields_table
+from edgekit.report.layer_fields import LAYER_FIELDS, short_name
 
 _MARKS = {True: ("pass", "green"), False: ("FAIL", "bold red"), None: ("", "")}
 
@@ -60,6 +63,40 @@ def print_verification(verification: Mapping[str, Any]) -> None:
                 ),
             )
     out.print(table)
+
+
+#: What the terminal has no room for, and what a narrow one has no room for either; pages and JSON have it.
+_NOT_HERE = frozenset({"shape", "scale", "zero_point"})
+_NARROW = 110
+_NOT_IN_NARROW = frozenset({"bias", "range"})
+
+
+def print_layers(layers: Mapping[str, Any]) -> None:
+    """Print what ``LayerReport.to_json`` gives: a line for each tensor in the graph's order, the worst marked."""
+    out = console()
+    rows = layers["layers"]
+    left_out = _NOT_HERE
+    if out.width < _NARROW:
+        left_out |= _NOT_IN_NARROW
+    if len({row["dtype"] for row in rows}) == 1:
+        left_out |= {"dtype"}
+    room = 14 if out.width < _NARROW else 26
+    shortened = [{**row, "name": short_name(row["name"], room)} for row in rows]
+    titles, cells = fields_table([field for field in LAYER_FIELDS if field.key not in left_out], shortened)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for title in titles:
+        # What is clipped at both ends takes a second line, so that the names have room.
+        table.add_column(
+            title, overflow="fold", no_wrap=title != "clipped", max_width=12 if title == "clipped" else None
+        )
+    for row, texts in zip(rows, cells, strict=True):
+        table.add_row(*(Text(text) for text in texts), style="bold red" if row["worst"] else "")
+    out.print(f"Layer by layer, on {layers['samples']} samples and the interpreter's own kernels", style="bold")
+    out.print(table)
+    missing = layers["unmatched"]
+    if missing:
+        text = f"Without a counterpart in the float model ({len(missing)}): {', '.join(missing)}"
+        out.print(Text(text), soft_wrap=True)
 
 
 def _interval(item: Mapping[str, Any], value: str, low: str, high: str) -> str:

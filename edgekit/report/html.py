@@ -23,7 +23,7 @@ _STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--text);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1080px;margin:0 auto;padding:28px 16px 48px}
-h1{font-size:1.75rem;line-height:1.2;margin:0 0 8px}h2{font-size:1.2rem;margin:36px 0 12px}
+h1{font-size:1.75rem;line-height:1.2;margin:0 0 8px;overflow-wrap:anywhere}h2{font-size:1.2rem;margin:36px 0 12px}
 h3{font-size:1rem;margin:0 0 10px}p{margin:0 0 12px;max-width:46rem}.lead{color:var(--soft);font-size:1.05rem}
 .soft,figcaption,footer{color:var(--soft);font-size:.875rem}footer{margin-top:40px}
 .grid{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));margin-bottom:14px}

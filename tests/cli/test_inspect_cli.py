@@ -14,6 +14,9 @@ from click.testing import CliRunner, Result
 from edgekit.cli import cli
 from edgekit.inspection import inspect
 from edgekit.preprocess import Preprocessing
+from edgekit_convert.quantize import quantize
+
+DENSE_RANGES = {"x": (-4.0, 4.0), "logits": (-8.0, 8.0), "probabilities": (0.0, 1.0)}
 
 
 def run(*arguments: object) -> Result:
@@ -45,6 +48,7 @@ SHOWN = [
             "output probabilities float32[1,4]",
             "operators 2: FULLY_CONNECTED, SOFTMAX",
             "multiply-accumulates 32 per run, 0.0 % in int8",
+            "layers with weights float x1",
             "operators in float FULLY_CONNECTED, SOFTMAX",
             "delegated xnnpack: 2 of 2 operators in 1 partition",
             "signatures serving_default",
@@ -59,6 +63,7 @@ SHOWN = [
             "type fully int8",
             "input x int8[1,8] scale=0.0313726 zero_point=0",
             "100.0 % in int8",
+            "layers with weights int8 x1",
             "operators in float none",
             "loads in ai-edge-litert",
         ),
@@ -68,6 +73,25 @@ SHOWN = [
         "custom",
         models.custom_op("Mystery"),
         ("custom and Flex operators Mystery", "loads in nothing here", "delegated not known"),
+    ),
+    Shown(
+        "int16x8",
+        quantize(models.dense_float(), DENSE_RANGES, "int16", recipe="int16x8"),
+        (
+            "type int16 activations, int8 weights",
+            "0.0 % in int8, 100.0 % with int16 activations",
+            "layers with weights int16x8 x1",
+        ),
+    ),
+    Shown(
+        "dynamic",
+        quantize(models.dense_float(), None, "float32", recipe="dynamic"),
+        ("type int8 weights, activations quantised at run time", "layers with weights dynamic x1"),
+    ),
+    Shown(
+        "float16",
+        quantize(models.dense_float(), None, "float32", recipe="float16"),
+        ("type float16 weights, computed in float", "layers with weights float16 x1"),
     ),
     Shown("no arithmetic", models.fixed_reshape(), ("multiply-accumulates none",)),
     Shown(

@@ -34,7 +34,7 @@ def one_op(
     kinds = dtypes or ("float32",) * (len(shapes) + 1)
     tensors = []
     for index, (shape, dtype) in enumerate(zip([*shapes, output], kinds, strict=True)):
-        quant = SCALE if dtype in ("int8", "uint8") else None
+        quant = SCALE if dtype in ("int8", "uint8", "int16") else None
         data = np.zeros(shape, dtype) if index in constants else None
         tensors.append(b.tensor(f"t{index}", shape, dtype, data=data, quant=quant))
     b.op(name, tensors[:-1], tensors[-1:], options)  # type: ignore[arg-type]
@@ -148,6 +148,79 @@ def test_json_form(content: bytes) -> None:
     assert (seen.manifest is None) == (data["manifest"] is None)
 
 
+def stored(weights: str, activations: str = "float32", name: str = "FULLY_CONNECTED") -> bytes:
+    """One layer whose weights go through a DEQUANTIZE first."""
+    b = models.Builder()
+    x, y = b.tensor("x", (1, 8), activations), b.tensor("y", (1, 4), activations)
+    quant = SCALE if weights == "int8" else None
+    w = b.tensor("w", (4, 8), weights, data=np.zeros((4, 8), weights), quant=quant)
+    f = b.tensor("w_float", (4, 8))
+    b.op("DEQUANTIZE", [w], [f])
+    b.op(name, [x, f], [y])
+    return b.build({"x": x}, {"y": y})
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One layer, how its weights are held, and their bytes."""
+
+    id: str
+    content: bytes
+    scheme: str
+    weight_bytes: int
+
+
+SCHEMES = [
+    Scheme("float", one_op("FULLY_CONNECTED", [(1, 8), (4, 8)], (1, 4), constants=(1,)), "float", 128),
+    Scheme("static int8", models.dense_int8(), "int8", 32),
+    Scheme(
+        "int16 activations",
+        one_op("FULLY_CONNECTED", [(1, 8), (4, 8)], (1, 4), dtypes=("int16", "int8", "int16"), constants=(1,)),
+        "int16x8",
+        32,
+    ),
+    Scheme(
+        "dynamic",
+        one_op("FULLY_CONNECTED", [(1, 8), (4, 8)], (1, 4), dtypes=("float32", "int8", "float32"), constants=(1,)),
+        "dynamic",
+        32,
+    ),
+    Scheme(
+        "a table of int8 is only stored so",
+        one_op("GATHER", [(4, 8), (1,)], (1, 8), dtypes=("int8", "int32", "float32"), constants=(0,)),
+        "weights",
+        32,
+    ),
+    Scheme("int8 weights computed in float", stored("int8"), "weights", 32),
+    Scheme("float16", stored("float16"), "float16", 64),
+]
+
+
+@pytest.mark.parametrize("case", SCHEMES, ids=lambda case: case.id)
+def test_schemes(case: Scheme) -> None:
+    """How each layer's weights are held and used, whoever made the file."""
+    seen = inspect(case.content, partitions=False)
+    assert [(case.scheme, case.weight_bytes, 32)] == [
+        (layer.scheme, layer.weight_bytes, layer.weight_elements) for layer in seen.layers
+    ]
+    assert ({case.scheme: 1}, 1.0) == (seen.schemes(), seen.weight_share(case.scheme))
+
+
+def test_layers_without_weights() -> None:
+    """Computed operands and biases are no weights, and operators without any are not listed."""
+    assert () == inspect(one_op("BATCH_MATMUL", [(2, 3, 5), (2, 5, 4)], (2, 3, 4)), partitions=False).layers
+    assert () == inspect(models.add_two_inputs(), partitions=False).layers
+    assert inspect(models.add_two_inputs(), partitions=False).weight_share("int8") is None
+
+
+def test_int16_is_not_int8() -> None:
+    """Work with 16-bit activations is counted apart, and such a file is not fully int8."""
+    content = one_op("FULLY_CONNECTED", [(1, 8), (4, 8)], (1, 4), dtypes=("int16", "int8", "int16"), constants=(1,))
+    seen = inspect(content, partitions=False)
+    assert (0.0, 1.0, False) == (seen.int8_mac_share, seen.int16_mac_share, seen.fully_int8)
+    assert ["FULLY_CONNECTED"] == [op.name for op in seen.int16_ops]
+
+
 @dataclass(frozen=True)
 class Work:
     """One operator, and its multiply-accumulates counted by hand."""
@@ -244,6 +317,7 @@ TYPES = [
     Types("all float", _dense("float32", "float32", "float32"), "float"),
     Types("all int8", _dense("int8", "int8", "int8"), "int8"),
     Types("uint8 of old files", _dense("uint8", "uint8", "uint8"), "int8"),
+    Types("int16 activations", _dense("int16", "int8", "int16"), "int16"),
     Types("dynamic: int8 weights only", _dense("float32", "int8", "float32"), "hybrid"),
     Types("int8 in, float out", _dense("int8", "int8", "float32"), "hybrid"),
     Types("half floats", _dense("float16", "float16", "float16"), "float"),

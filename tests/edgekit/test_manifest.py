@@ -32,6 +32,7 @@ FULL = Manifest(
     calibration={"count": 12, "findings": [{"level": "warning", "code": "x", "text": "…"}]},
     verification={"checks": [], "on": {}},
     runtime={"proven": "tflite-runtime 2.14.0"},
+    golden={"count": 3, "sha256": "0"},
     tools={"edgekit": "0"},
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tiny_models as models
@@ -46,3 +48,22 @@ def test_metadata_announces_its_own_length() -> None:
     assert content.count(announcement(len(content))[:4]) == 1
     edited = editing.read(content)
     assert {bytes(item.name).decode() for item in edited.metadata} == {ENTRY, "other"}
+
+
+def test_buffers_from_outside_the_flatbuffer_are_arrays() -> None:
+    """They are brought in as the others are: written back they are the same constants, and quickly."""
+    weights = np.arange(32, dtype=np.float32).tobytes()
+
+    def outside(offset: int) -> bytes:
+        def move(model: Any) -> None:
+            buffer = model.buffers[model.subgraphs[0].tensors[1].buffer]
+            buffer.data, buffer.offset, buffer.size = None, offset, len(weights)
+
+        return models.edited(models.dense_float(), move)
+
+    length = len(outside(1 << 40))
+    start = -(-length // 16) * 16
+    content = outside(start).ljust(start, b"\0") + weights
+    edited = editing.read(content)
+    assert {type(buffer.data) for buffer in edited.buffers if buffer.data is not None} == {np.ndarray}
+    assert ModelFile.read(editing.write(edited)).graph.main.tensors[1].array().tobytes() == weights

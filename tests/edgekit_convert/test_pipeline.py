@@ -66,7 +66,7 @@ def test_the_manifest_says_what_was_done(tmp_path: Path) -> None:
     assert manifest.verification["on"]["verify"]["metric"]["name"] == "accuracy"
     assert manifest.runtime["proven"].startswith("ai-edge-litert ")
     with zipfile.ZipFile(path) as archive:
-        assert archive.namelist() == ["edgekit.json", "labels.txt"]
+        assert archive.namelist() == ["edgekit.json", "labels.txt", "golden.npz"]
         assert archive.read("labels.txt").decode().split() == names
 
 
@@ -173,7 +173,7 @@ def test_save_keeps_an_existing_file(tmp_path: Path) -> None:
     ("options", "message"),
     [
         pytest.param({"recipe": "int4"}, "unknown recipe 'int4': expected one of auto, int8", id="recipe"),
-        pytest.param({"io": "int16"}, "unknown io 'int16'", id="io"),
+        pytest.param({"io": "int4"}, "unknown io 'int4'", id="io"),
         pytest.param({"device": "toaster"}, "toaster", id="device"),
         pytest.param({"normalize": "1,2,3"}, "--normalize has 3 numbers", id="normalize"),
         pytest.param(

@@ -17,7 +17,7 @@ from edgekit_convert.data import open_data
 from edgekit_convert.quantize import quantize
 from edgekit_convert.ranges import measure
 from edgekit_convert.refine.bias import correct_biases, mean_patch
-from edgekit_convert.refine.judge import noise_share
+from edgekit_convert.refine.judge import Judge
 
 
 @dataclass(frozen=True)
@@ -103,4 +103,5 @@ def test_correction_removes_the_mean_error(case: Case) -> None:
     from edgekit.runtime.delegates import DelegateSpec
 
     spec = DelegateSpec("none", 1)
-    assert noise_share(content, corrected, data, spec) < noise_share(content, plain, data, spec)
+    judge = Judge(content, [list(ready.inputs.values()) for ready in data], spec)
+    assert judge.noise(corrected).mean() < judge.noise(plain).mean()

@@ -87,3 +87,34 @@ def test_a_rule_that_changes_values_is_taken_back(monkeypatch: pytest.MonkeyPatc
     assert result == content
     assert [item.kept for item in done] == [False]
     assert done[0].difference > 0.1
+
+
+def arithmetic() -> bytes:
+    """NEG and SQUARE of the input, added."""
+    b = models.Builder()
+    x = b.tensor("x", (1, 4))
+    negative, square, y = (b.tensor(name, (1, 4)) for name in ("negative", "square", "y"))
+    b.op("NEG", [x], [negative], ("NegOptions", schema.NegOptionsT()))
+    b.op("SQUARE", [x], [square], ("SquareOptions", schema.SquareOptionsT()))
+    b.op("ADD", [negative, square], [y], ("AddOptions", schema.AddOptionsT()))
+    return b.build({"x": x}, {"y": y})
+
+
+def test_neg_and_square_become_mul() -> None:
+    """Both are products, to the last bit."""
+    content = arithmetic()
+    result, done = rewrite(content, data_for(content))
+    assert names(result) == ["MUL", "MUL", "ADD"]
+    assert [(item.rule.name, item.count, item.difference) for item in done] == [("arithmetic", 2, 0.0)]
+
+
+def test_expand_dims_becomes_reshape() -> None:
+    """The axis that it adds is in the shape."""
+    b = models.Builder()
+    x, y = b.tensor("x", (1, 4)), b.tensor("y", (1, 1, 4))
+    axis = b.tensor("axis", (), "int32", data=np.array(1, np.int32))
+    b.op("EXPAND_DIMS", [x, axis], [y], ("ExpandDimsOptions", schema.ExpandDimsOptionsT()))
+    content = b.build({"x": x}, {"y": y})
+    result, done = rewrite(content, data_for(content))
+    assert names(result) == ["RESHAPE"]
+    assert [(item.rule.name, item.count, item.difference) for item in done] == [("squeeze", 1, 0.0)]

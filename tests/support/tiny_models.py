@@ -16,7 +16,7 @@ from edgekit.manifest import Manifest, append
 from edgekit.tensors import Array, QuantParams, quantize
 
 _OP = schema.BuiltinOperator
-_TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int64": 4, "int8": 9}
+_TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int64": 4, "int16": 7, "int8": 9}
 
 
 @dataclass

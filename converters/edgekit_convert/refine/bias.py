@@ -36,6 +36,7 @@ def correct_biases(quantised: bytes, float_model: bytes, means: Means) -> tuple[
     exact = ModelFile.read(float_model).graph.main
     float_ops = {exact.tensors[op.outputs[0]].name: op for op in exact.ops if op.outputs}
     edited = editing.read(quantised)
+    stored = {op.outputs[0]: op.inputs[0] for op in graph.ops if op.name == "DEQUANTIZE"}
     count = 0
     for op in graph.ops:
         if op.name not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") or len(op.inputs) < 3 or op.inputs[2] < 0:
@@ -44,8 +45,9 @@ def correct_biases(quantised: bytes, float_model: bytes, means: Means) -> tuple[
         if original is None or original.name != op.name:
             continue
         source = exact.tensors[original.inputs[0]].name
-        weights, bias = graph.tensors[op.inputs[1]], graph.tensors[op.inputs[2]]
-        if source not in means or weights.dtype != "int8" or bias.dtype != "int32" or bias.quant is None:
+        weights = graph.tensors[stored.get(op.inputs[1], op.inputs[1])]
+        bias = graph.tensors[op.inputs[2]]
+        if source not in means or weights.dtype != "int8" or bias.dtype not in ("int32", "int64", "float32"):
             continue
         shift = mean_shift(op, exact.tensors[original.inputs[1]], weights, means[source])
         if shift is None:
@@ -89,11 +91,38 @@ def mean_patch(op: Op, height: int, width: int, mean: Array) -> Array | None:
     """The mean input under each tap of a kernel over all positions, zero padding included: ``[height, width, channels]``."""
     if mean.ndim != 4:
         return None
+    # More than one image where a layer is applied to each step of a sequence.
+    padded = padded_image(op, mean.mean(axis=0), height, width)
+    if padded is None:
+        return None
+    image, (stride_h, stride_w), (dilation_h, dilation_w) = padded
+    rows, columns = image.shape[0] - (height - 1) * dilation_h, image.shape[1] - (width - 1) * dilation_w
+    patch = np.empty((height, width, image.shape[2]))
+    for i in range(height):
+        for j in range(width):
+            y, x = i * dilation_h, j * dilation_w
+            patch[i, j] = image[y : y + rows : stride_h, x : x + columns : stride_w].mean(axis=(0, 1))
+    return patch
+
+
+def padded_image(
+    op: Op, image: Array, height: int, width: int
+) -> tuple[Array, tuple[int, int], tuple[int, int]] | None:
+    """An input image with a convolution's zero padding, and its strides and dilations, vertical first.
+
+    Args:
+        op: CONV_2D or DEPTHWISE_CONV_2D.
+        image: ``[height, width, channels]``.
+        height: the kernel's.
+        width: the kernel's.
+
+    Returns:
+        ``None`` when the image is smaller than the kernel.
+    """
     padding, stride_w, stride_h = op.option(0, "b", 0), op.option(1, "i", 1), op.option(2, "i", 1)
     # Conv2DOptions and DepthwiseConv2DOptions differ by one field before the dilations.
     first = 4 if op.name == "CONV_2D" else 5
     dilation_w, dilation_h = op.option(first, "i", 1), op.option(first + 1, "i", 1)
-    image = mean.mean(axis=0)  # more than one where a layer is applied to each step of a sequence
     taps_h, taps_w = (height - 1) * dilation_h + 1, (width - 1) * dilation_w + 1
     if padding == _PADDING_SAME:
         image = np.pad(
@@ -101,13 +130,7 @@ def mean_patch(op: Op, height: int, width: int, mean: Array) -> Array | None:
         )
     if image.shape[0] < taps_h or image.shape[1] < taps_w:
         return None
-    rows, columns = image.shape[0] - taps_h + 1, image.shape[1] - taps_w + 1
-    patch = np.empty((height, width, image.shape[2]))
-    for i in range(height):
-        for j in range(width):
-            y, x = i * dilation_h, j * dilation_w
-            patch[i, j] = image[y : y + rows : stride_h, x : x + columns : stride_w].mean(axis=(0, 1))
-    return patch
+    return image, (stride_h, stride_w), (dilation_h, dilation_w)
 
 
 def _same(size: int, taps: int, stride: int) -> tuple[int, int]:
@@ -117,13 +140,16 @@ def _same(size: int, taps: int, stride: int) -> tuple[int, int]:
 
 
 def _add_to_bias(edited: Any, op: Op, bias: Tensor, shift: Array) -> None:
-    assert bias.quant is not None  # the caller has looked
-    limits = np.iinfo(np.int32)
+    if bias.dtype == "float32":
+        editing.set_constant(edited, op.inputs[2], (bias.array() + shift).astype(np.float32))
+        return
+    assert bias.quant is not None  # an integer bias has scales
+    limits = np.iinfo(bias.dtype)
     current = bias.array().astype(np.float64)
     # A saturated bias belongs to a channel with nearly no weights: its value means nothing, and is left alone.
     usable = (current > limits.min) & (current < limits.max)
     steps = np.rint(shift / np.asarray(bias.quant.scales, np.float64))
-    changed = np.where(usable, np.clip(current + steps, limits.min, limits.max), current).astype(np.int32)
+    changed = np.where(usable, np.clip(current + steps, limits.min, limits.max), current).astype(bias.dtype)
     editing.set_constant(edited, op.inputs[2], changed)
 
 

@@ -1,6 +1,8 @@
 """Rewrites of the float graph: one rule per file, each applied only where it is proven equivalent on data.
 
-A rule takes a ``ModelT`` object and the schema module, changes the object and returns how often it applied.
+A ``Rule`` takes a ``ModelT`` object and the schema module, changes the object and returns how often it applied. A
+``MeasuredRule`` looks for its pattern in the read-only view, which the lint does too, and knows the extremes of the
+tensors that it asked for.
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.graph import Graph
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
 from edgekit.runtime.session import Session
 from edgekit.tensors import Array
 from edgekit_convert import graph as editing
 from edgekit_convert.calibration import CalibrationSet
-from edgekit_convert.rewrite import global_pool, squeeze
+from edgekit_convert.extremes import Extremes, extremes
+from edgekit_convert.rewrite import arithmetic, fold, global_pool, mask, pad_value, squeeze
 
 #: Largest difference of an output, relative to its largest value, that counts as equivalent in float32.
 TOLERANCE = 1e-4
@@ -40,12 +44,43 @@ class Rule:
     apply: Callable[[Any, Any], int]
 
 
-RULES: tuple[Rule, ...] = (
-    Rule("squeeze", "SQUEEZE becomes RESHAPE, which has an int8 form", squeeze.apply),
+@dataclass(frozen=True)
+class MeasuredRule:
+    """A rewrite that needs to know what the calibration data make of the model.
+
+    Attributes:
+        name: a short name that stays the same between versions.
+        text: what it does and what for.
+        watch: names the tensors whose extremes it needs; where it names some, all samples are run.
+        apply: changes a ``ModelT`` object in place, given the same graph read-only and the extremes; returns how often.
+    """
+
+    name: str
+    text: str
+    watch: Callable[[Graph], tuple[str, ...]]
+    apply: Callable[[Any, Graph, Extremes], int]
+
+
+RULES: tuple[Rule | MeasuredRule, ...] = (
+    MeasuredRule("fold", "operators on constants alone become their result", fold.watch, fold.apply),
+    Rule("arithmetic", "NEG and SQUARE become MUL, which has an int8 form", arithmetic.apply),
+    Rule("squeeze", "SQUEEZE and EXPAND_DIMS become RESHAPE, which has an int8 form", squeeze.apply),
     Rule(
         "global-pool",
         "AVERAGE_POOL_2D over the whole image becomes MEAN, which may change its scale and which XNNPACK takes in int8",
         global_pool.apply,
+    ),
+    MeasuredRule(
+        "pad-value",
+        "the padding before a max-pool becomes the lowest value that occurs, so that it does not set the int8 range",
+        pad_value.watch,
+        pad_value.apply,
+    ),
+    MeasuredRule(
+        "softmax-mask",
+        "a mask before a softmax becomes just large enough, so that it does not set the int8 range",
+        mask.watch,
+        mask.apply,
     ),
 )
 
@@ -61,7 +96,7 @@ class Rewritten:
         kept: whether that was within ``TOLERANCE``.
     """
 
-    rule: Rule
+    rule: Rule | MeasuredRule
     count: int
     difference: float
     kept: bool
@@ -82,7 +117,7 @@ def rewrite(float_model: bytes, data: CalibrationSet) -> tuple[bytes, tuple[Rewr
     done = []
     for rule in RULES:
         edited = editing.read(float_model)
-        count = rule.apply(edited, editing.schema())
+        count = _apply(rule, edited, float_model, data)
         if count == 0:
             continue
         candidate = editing.write(edited)
@@ -92,6 +127,14 @@ def rewrite(float_model: bytes, data: CalibrationSet) -> tuple[bytes, tuple[Rewr
         if kept:
             float_model = candidate
     return float_model, tuple(done)
+
+
+def _apply(rule: Rule | MeasuredRule, edited: Any, content: bytes, data: CalibrationSet) -> int:
+    if isinstance(rule, Rule):
+        return rule.apply(edited, editing.schema())
+    graph = ModelFile.read(content).graph
+    names = rule.watch(graph)
+    return rule.apply(edited, graph, extremes(content, data, names) if names else {})
 
 
 def _outputs(content: bytes, samples: list[dict[str, Array]]) -> list[Array]:

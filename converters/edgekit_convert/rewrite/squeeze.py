@@ -1,7 +1,7 @@
-"""SQUEEZE → RESHAPE.
+"""SQUEEZE and EXPAND_DIMS → RESHAPE.
 
-Both only give the same values another shape. litert-quantizer has no int8 form of SQUEEZE, and a SQUEEZE left in float
-puts a DEQUANTIZE before it.
+All three only give the same values another shape. litert-quantizer has an int8 form of RESHAPE alone, and one of the
+others left in float puts a DEQUANTIZE before it. Convolutions over time (Conv1D) come with both.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from edgekit_convert import graph as editing
 
 
 def apply(model: Any, schema: Any) -> int:
-    """Turn each SQUEEZE of fixed shape into a RESHAPE; returns how many."""
+    """Turn each SQUEEZE and EXPAND_DIMS of fixed shape into a RESHAPE; returns how many."""
     main = model.subgraphs[0]
+    matched = (schema.BuiltinOperator.SQUEEZE, schema.BuiltinOperator.EXPAND_DIMS)
     count = 0
     for op in main.operators:
-        if model.operatorCodes[op.opcodeIndex].builtinCode != schema.BuiltinOperator.SQUEEZE:
+        if model.operatorCodes[op.opcodeIndex].builtinCode not in matched:
             continue
         shape = [int(size) for size in main.tensors[op.outputs[0]].shape]
         if any(size < 0 for size in shape):
@@ -27,6 +28,6 @@ def apply(model: Any, schema: Any) -> int:
         op.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
         op.builtinOptions = schema.ReshapeOptionsT()
         op.builtinOptions.newShape = shape
-        op.inputs = [int(op.inputs[0]), editing.constant(model, b"squeezed_shape", np.array(shape, np.int32))]
+        op.inputs = [int(op.inputs[0]), editing.constant(model, b"new_shape", np.array(shape, np.int32))]
         count += 1
     return count

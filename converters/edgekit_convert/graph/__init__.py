@@ -38,7 +38,11 @@ def read(flatbuffer: bytes) -> Any:
     schema()
     from ai_edge_litert.tools import flatbuffer_utils
 
-    return flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
+    for buffer in model.buffers or []:
+        if isinstance(buffer.data, bytearray):  # from outside the flatbuffer; it would be packed byte by byte
+            buffer.data = np.frombuffer(buffer.data, np.uint8)
+    return model
 
 
 def write(model: Any) -> bytes:
