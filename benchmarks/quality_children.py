@@ -239,7 +239,7 @@ def _edgekit(request: Answer) -> tuple[bytes, Answer]:
     phases: dict[str, float] = {}
     for (began, step, _), (ended, _, _) in itertools.pairwise(marks):
         phases[step] = phases.get(step, 0.0) + ended - began
-    rate = _rate(_first_pass([(at, number) for at, step, number in marks if step == "Measuring ranges"]))
+    rate = _first_pass_rate([(at, number) for at, step, number in marks if step == "Measuring ranges"])
     return done.model.content, {
         "phases_s": phases,
         "calibration_per_s": rate,
@@ -247,16 +247,13 @@ def _edgekit(request: Answer) -> tuple[bytes, Answer]:
     }
 
 
-def _first_pass(marks: list[tuple[float, int]]) -> list[float]:
-    """The times of the first pass over the samples, of (time, samples done) over all passes."""
-    times: list[float] = []
-    before = 0
-    for at, number in marks:
-        if number <= before:
-            break
-        times.append(at)
-        before = number
-    return times
+def _first_pass_rate(marks: list[tuple[float, int]]) -> float | None:
+    """Samples per second of the first pass, of (time, samples done) over all passes; ``None`` where that is not known."""
+    end = next((at for at in range(1, len(marks)) if marks[at][1] <= marks[at - 1][1]), len(marks))
+    if end < 2:
+        return None
+    (began, first), (ended, last) = marks[0], marks[end - 1]
+    return (last - first) / (ended - began)
 
 
 def _rate(times: list[float]) -> float | None:

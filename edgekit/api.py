@@ -99,6 +99,12 @@ def convert(
     device: str | None = None,
     verify: Any = None,
     metric: Any = "accuracy",
+    min_agreement: float | None = None,
+    max_drop: float | None = None,
+    min_sqnr: float | None = None,
+    keep_failing: bool = False,
+    cost_table: str | os.PathLike[str] | None = None,
+    statistics: str | os.PathLike[str] | None = None,
     samples: int = 1000,
     allow_custom: Sequence[str] = (),
     overwrite: bool = False,
@@ -130,6 +136,15 @@ def convert(
         device: a profile id: the device that the model is for; ``None`` for this machine.
         verify: data like ``calibration``, with labels where there are some, that the proof runs on as well.
         metric: ``accuracy``, or a function ``(outputs, labels) -> float``, or ``module:function``.
+        min_agreement: a gate: the least share of samples with the same top class as the float model (0.99, or 99 for per cent).
+            Gates are decided on the ``verify`` data, or on held-out calibration data where there are none. When plain int8
+            misses one under ``auto``, the cheapest set of operators goes to int16 or float until it is met.
+        max_drop: a gate: the largest loss of ``metric``, in points for accuracy; needs labels.
+        min_sqnr: a gate: the least signal to noise of any output, in dB.
+        keep_failing: return (and write) a model that fails a gate or check as well; ``report.passed`` tells.
+        cost_table: a JSON file of measured operator times: read where it exists, extended and written, so that a conversion
+            that chose by time can be repeated.
+        statistics: a file of activation statistics: read where it exists, else written after measuring.
         samples: use at most this many samples of each data set, spread evenly.
         allow_custom: names of custom operators that may stay in the model.
         overwrite: replace ``output`` when it exists.
@@ -145,6 +160,7 @@ def convert(
 
     import edgekit_convert
 
+    gates = edgekit_convert.Gates.from_options(min_agreement, max_drop, min_sqnr)
     return edgekit_convert.convert(
         source,
         calibration,
@@ -160,6 +176,10 @@ def convert(
         choice=choose(None, device=device),
         verify=verify,
         metric=metric,
+        gates=gates,
+        keep_failing=keep_failing,
+        cost_table=Path(cost_table) if cost_table is not None else None,
+        statistics_path=Path(statistics) if statistics is not None else None,
         samples=samples,
         allow_custom=tuple(allow_custom),
         overwrite=overwrite,

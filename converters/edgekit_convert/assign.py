@@ -28,6 +28,8 @@ Prove = Callable[[bytes], "SetFigures | None"]
 
 #: A gain of time below this share is none.
 _GAIN = 0.05
+#: Measured whole, every operator in float takes the place of a set that the estimates prefer only where it gains this much.
+_SURE_GAIN = 0.1
 #: Estimated noise, as shares of plain int8's, at which sets are tried first.
 _LADDER = (0.7, 0.45, 0.25, 0.12, 0.05, 0.02)
 #: Candidate files that are proven at most.
@@ -206,7 +208,8 @@ def rescue(
     network.learn_times(costs, ranges, progress)
     search.estimate = network.ratio
     path = network.path(prefer)
-    if search.price(everything) < (1 - _GAIN) * min(search.price(row) for row in path):
+    others = [row for row in path if not np.array_equal(row, everything)]
+    if search.price(everything) < (1 - _GAIN) * min(search.price(row) for row in others):
         return search.result(everything, everything, costs, io)  # nothing that is kept in int8 pays for itself here
     chosen = search.without_idle_runs(search.smallest_on(path, everything))
     return search.result(search.or_whole(chosen, everything), everything, costs, io)
@@ -332,13 +335,13 @@ class _Search:
             models["chosen"], models["float"] = self.build(row), self.build(everything)
         times = costs.beside(models) if len(models) > 1 else {}
         chosen, whole = times.get("chosen"), times.get("float")
-        if chosen is not None and whole is not None and whole < (1 - _GAIN) * chosen and everything is not None:
+        if chosen is not None and whole is not None and whole < (1 - _SURE_GAIN) * chosen and everything is not None:
             # The estimate was wrong: what is left in int8 does not pay for itself.
             row, seen, chosen = everything, self._known[everything.tobytes()], whole
         return Rescue(
             model=self.build(row),
             layers=self.network.layers(row),
-            runs=self.network.described(row) if self.network.noise_of_plain else (),
+            runs=self.network.described(row),
             steps=tuple(self._step(item, met, figures) for item, met, figures in self._steps),
             met=seen is not None and self._gates.met(seen),
             before=plain,

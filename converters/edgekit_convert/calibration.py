@@ -102,7 +102,8 @@ class CalibrationSet:
             return
         keeping = _Kept()
         for number, (raw, label) in enumerate(self.source.read()):
-            ready = self.prepare(number, raw, label)
+            # What is handed on is kept, and a generator may use its memory again.
+            ready = self.prepare(number, {name: np.array(value) for name, value in raw.items()}, label)
             keeping.offer(ready)
             yield ready
         keeping.finish(self._kept)
@@ -315,10 +316,8 @@ class _Chosen:
 
     def __init__(self) -> None:
         self._kept: list[tuple[bytes, int, Ready]] = []
-        self._offered = 0
 
     def offer(self, digest: bytes, number: int, ready: Ready) -> None:
-        self._offered += 1
         size = sum(value.nbytes for value in ready.inputs.values())
         bound = max(_FEWEST_PARTED, min(_REFINING + _HELD_OUT, _PART_BYTES // max(1, size)))
         insort(self._kept, (digest, number, ready), key=lambda item: item[0])

@@ -63,17 +63,22 @@ def why_float(name: str, operators: frozenset[str], recipe: str = "auto") -> str
     return f"litert-quantizer left it: the types or constants around it do not allow {form}"
 
 
-def reasons(seen: Inspection, operators: frozenset[str], recipe: str) -> tuple[tuple[str, str], ...]:
+def reasons(
+    seen: Inspection, operators: frozenset[str], recipe: str, given_up: frozenset[int] = frozenset()
+) -> tuple[tuple[str, str], ...]:
     """The operators that still compute on floats, each with why.
 
     Args:
         seen: the exported file.
         operators: see ``why_float``.
         recipe: the file's.
+        given_up: places of the operators that left int8 for a gate.
     """
     schemes = {layer.index: layer.scheme for layer in seen.layers}
     return tuple(
-        (op.name, _WHY_SCHEME.get(schemes.get(op.index, ""), "") or why_float(op.name, operators, recipe))
+        (op.name, "given up for the gate")
+        if op.index in given_up
+        else (op.name, _WHY_SCHEME.get(schemes.get(op.index, ""), "") or why_float(op.name, operators, recipe))
         for op in seen.float_ops
     )
 

@@ -108,7 +108,7 @@ class Network:
         self._grids: list[tuple[float, list[int]]] = []
         self._times = np.zeros((3, len(self._ops)))
         self._changes = np.zeros((3, 3, len(self._flows)))
-        self.noise_of_plain = 0.0
+        self._fixed_noise = self.noise_of_plain = 0.0
 
     def everything(self, kind: int) -> Array:
         """The assignment with every operator that can in one type."""

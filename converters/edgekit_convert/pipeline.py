@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,14 @@ from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
 from edgekit.runtime.session import Session
 from edgekit.tensors import Array
 from edgekit.version import __version__
-from edgekit_convert import golden_data
+from edgekit_convert import golden_data, statistics_file
 from edgekit_convert import graph as editing
+from edgekit_convert.assign import rescue
 from edgekit_convert.calibration import Audit, CalibrationSet, Finding, Ready, audit, preprocessing_for
+from edgekit_convert.costs import CostTable
 from edgekit_convert.data import open_data
 from edgekit_convert.frontends import Source, open_source
+from edgekit_convert.gates import Gates, Prover
 from edgekit_convert.lint import lint
 from edgekit_convert.oldest import oldest_runtime
 from edgekit_convert.package import ENTRY as STANDARD_ENTRY
@@ -44,6 +48,8 @@ Progress = Callable[[str, int, int], None]
 #: The float stage may differ from the original framework by rounding only.
 _FLOAT_TOLERANCE = 1e-3
 _FLOAT_SAMPLES = 8
+#: Samples that the rescue estimates on.
+_RESCUE_SAMPLES = 32
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,10 @@ def convert(
     choice: DelegateChoice,
     verify: Any,
     metric: Any,
+    gates: Gates,
+    keep_failing: bool,
+    cost_table: Path | None,
+    statistics_path: Path | None,
     samples: int,
     allow_custom: tuple[str, ...],
     overwrite: bool,
@@ -133,6 +143,8 @@ def convert(
         raise OptionError("both preprocessing and one of normalize, resize, color were given: use one of the two ways.")
     if output is not None:
         check_writable(output, overwrite=overwrite)
+    if statistics_path is not None and not statistics_path.exists():
+        check_writable(statistics_path, overwrite=False)
 
     tell("Reading the model", 0, 0)
     opened = open_source(source)
@@ -154,6 +166,10 @@ def convert(
             f"the float model's inputs are {sorted(by_name)}, the source's {by_place}: please report this model."
         )
     data, sets = _fixed(sets, pivot)
+    gates.check_possible(pivot, data, sets.get("verify"))
+    costs = CostTable.open(cost_table, runnable_here(choice))
+    if cost_table is not None:
+        check_writable(cost_table, overwrite=True)
     found = audit(
         data,
         said_raw=normalize == "none",
@@ -168,15 +184,18 @@ def convert(
     rewritten, rules = rewrite(float_model, data)
     findings += [_rule_finding(item) for item in rules]
 
-    def measured(model: bytes, step: str) -> Statistics:
-        return measure(model, data, lambda done: tell(step, done, found.count))
+    held_out = found.parts.held_out_numbers
 
-    statistics = measured(rewritten, "Measuring ranges")
+    def measured(model: bytes, step: str) -> Statistics:
+        return measure(model, data, lambda done: tell(step, done, found.count), apart=held_out)
+
+    statistics, reused = _statistics(rewritten, found.fingerprint, statistics_path, measured)
+    findings += reused
     linted = lint(
         ModelFile.read(rewritten).graph,
         statistics,
         int8_operators(),
-        extremes=getattr(statistics, "extremes", None),
+        extremes=statistics.extremes,
         rules_ran=True,
     )
     findings += [item.as_finding() for item in linted]
@@ -191,7 +210,32 @@ def convert(
     )
     refined = refinery.run(rewritten, statistics, effort)
     findings += [step.finding() for step in refined.steps] + list(refined.findings)
-    quantised = editing.uint8_edges(refined.model) if io == "uint8" else refined.model
+    quantised = refined.model
+    prover = rescued = None
+    if gates.any:
+        only = frozenset() if "verify" in sets else held_out
+        spec = runnable_here(choice)
+        with contextlib.suppress(EngineError):  # the proof will say that the float model does not run
+            prover = Prover(float_model, sets.get("verify", data), metric=metric, spec=spec, only=only)
+    if prover is not None and recipe == "auto":
+        rescued = rescue(
+            quantised,
+            refined.float_model,
+            refined.ranges,
+            gates=gates,
+            prove=prover,
+            samples=_in_order(found.parts.refining[:_RESCUE_SAMPLES], pivot),
+            costs=costs,
+            io=io,
+            prefer=[name for item in linted for name in item.leave_out],
+            progress=tell,
+        )
+        quantised = rescued.model
+        findings += rescued.findings()
+        if cost_table is not None:
+            costs.save(cost_table)
+    if io == "uint8":
+        quantised = editing.uint8_edges(quantised)
 
     names = _labels(labels, sets.get("verify", data).source.label_names or data.source.label_names)
     if names and len(names) not in {spec.shape[-1] for spec in pivot.outputs if spec.shape}:
@@ -207,8 +251,11 @@ def convert(
         allow_custom=allow_custom,
         metric=metric,
         choice=choice,
+        given_up=frozenset(rescued.layers) if rescued is not None else frozenset(),
         tell=tell,
     )
+    decided_on = "the verification data" if "verify" in sets else "held-out calibration data"
+    report = _with_gates(report, gates, prover, quantised, decided_on)
     findings += _chance(report, pivot)
     golden, runtime = _golden(flatbuffer, found.parts.held_out, choice, report)
     manifest = Manifest(
@@ -222,6 +269,8 @@ def convert(
             "effort": effort,
             "rewrites": {item.rule.name: item.count for item in rules if item.kept},
             "refinements": [step.to_json() for step in refined.steps],
+            **({"gates": gates.to_json()} if gates.any else {}),
+            **({"rescue": rescued.to_json()} if rescued is not None else {}),
         },
         source={"kind": opened.kind, "name": opened.name, "float_sha256": pivot.sha256},
         calibration=found.to_json(),
@@ -230,12 +279,38 @@ def convert(
         tools=_tools(),
         golden=golden.to_json() if golden is not None else {},
     )
-    report.require()
+    if not (report.passed or keep_failing):
+        report.require()
     model = ModelFile.read(packing.append(flatbuffer, manifest, golden.content if golden is not None else None))
     conversion = Conversion(model, float_model, report, found, tuple(findings))
     if output is not None:
         conversion.save(output, overwrite=overwrite)
     return conversion
+
+
+def _statistics(
+    model: bytes, fingerprint: str, path: Path | None, measured: Callable[[bytes, str], Statistics]
+) -> tuple[Statistics, list[Finding]]:
+    """What was measured on the float model: read from the file where there is one, else measured and written there."""
+    step, sha256 = "Measuring ranges", hashlib.sha256(model).hexdigest()
+    if path is None:
+        return measured(model, step), []
+    if path.exists():
+        statistics = statistics_file.load(path, fingerprint=fingerprint, model_sha256=sha256)
+        return statistics, [
+            Finding("note", "statistics", f"activation statistics read from {path}, not measured again.")
+        ]
+    statistics = measured(model, step)
+    statistics_file.save(path, statistics, fingerprint=fingerprint, model_sha256=sha256)
+    return statistics, []
+
+
+def _with_gates(report: VerifyReport, gates: Gates, prover: Prover | None, model: bytes, on: str) -> VerifyReport:
+    """The report with a check for each gate."""
+    seen = prover(model) if prover is not None else None
+    if seen is None:  # nothing was asked, or the file does not run, which the report says
+        return report
+    return replace(report, checks=(*report.checks, *gates.check(seen, on)))
 
 
 def _labels(given: Sequence[str] | None, found: Sequence[str]) -> tuple[str, ...]:
@@ -337,6 +412,7 @@ def _verify_exported(
     allow_custom: tuple[str, ...],
     metric: Any,
     choice: DelegateChoice,
+    given_up: frozenset[str],
     tell: Progress,
 ) -> VerifyReport:
     """Write the file, read it back, and check what was read."""
@@ -356,6 +432,7 @@ def _verify_exported(
             choice=choice,
             progress=tell,
             recipe=recipe,
+            given_up=given_up,
         )
 
 

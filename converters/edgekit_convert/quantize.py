@@ -30,6 +30,9 @@ RECIPES: tuple[str, ...] = tuple(_IO)
 #: Recipes whose activations are quantised with ranges from calibration; the others compute or start in float.
 STATIC_RECIPES: frozenset[str] = frozenset({"auto", "int8", "int16x8"})
 IO_TYPES: tuple[str, ...] = ("int8", "uint8", "int16", "float32")
+#: The range of a tensor that is zero on all calibration data: the smallest scale that stands for it otherwise is one
+#: that XNNPACK refuses (it takes input scale · weight scale / output scale from 2^-32 to 2^8).
+_DEAD = (0.0, 1.0)
 #: litert-quantizer names some operators otherwise than the schema.
 _RENAMED = {"CONV_2D_TRANSPOSE": "TRANSPOSE_CONV", "CUSTOM_OP": "CUSTOM"}
 
@@ -104,7 +107,7 @@ def _rewrite(float_model: bytes, ranges: Ranges | None, recipe: str, io_type: st
     if ranges is not None:
         statistics = {
             name: {"min": np.array(low, np.float32), "max": np.array(high, np.float32)}
-            for name, (low, high) in ranges.items()
+            for name, (low, high) in ((name, _DEAD if pair == (0.0, 0.0) else pair) for name, pair in ranges.items())
         }
     logging.getLogger("absl").setLevel(logging.ERROR)
     # The second of its two progress bars has no switch.
@@ -122,19 +125,50 @@ def _rewrite(float_model: bytes, ranges: Ranges | None, recipe: str, io_type: st
             raise ConversionError(
                 f"litert-quantizer cannot rewrite this model: {type(error).__name__}: {' '.join(str(error).split())[:400]}"
             ) from error
-    return _gathered(bytes(result.quantized_model))
+    return _mended(bytes(result.quantized_model), io_type)
 
 
-def _gathered(flatbuffer: bytes) -> bytes:
-    """Bring the constants that litert-quantizer puts behind a flatbuffer into it.
+def _mended(flatbuffer: bytes, io_type: str) -> bytes:
+    """Bring the constants that litert-quantizer puts behind a flatbuffer into it, and mend the tensors that it forgets.
 
     As they come from there they would be packed byte by byte, which takes seconds for each of the edits that follow.
     """
     edited = editing.read(flatbuffer)
+    _type_unread(edited)
+    if io_type != "float32":
+        _integer_outputs(edited)
     for buffer in edited.buffers:
         if isinstance(buffer.data, (bytes, bytearray, memoryview)):
             buffer.data = np.frombuffer(buffer.data, np.uint8)
     return editing.write(edited)
+
+
+def _type_unread(edited: Any) -> None:
+    """Give outputs that nobody reads the type of the operator's others; a SPLIT of mixed types does not load."""
+    main = edited.subgraphs[0]
+    read = {int(index) for op in main.operators for index in op.inputs} | {int(index) for index in main.outputs}
+    for op in main.operators:
+        made = [main.tensors[index] for index in op.outputs]
+        typed = [tensor for tensor in made if tensor.quantization is not None and tensor.quantization.scale is not None]
+        for index, tensor in zip(op.outputs, made, strict=True):
+            if typed and index not in read and tensor.type == editing.schema().TensorType.FLOAT32:
+                tensor.type, tensor.quantization = typed[0].type, typed[0].quantization
+
+
+def _integer_outputs(edited: Any) -> None:
+    """Let a model give an output as integers that is turned to floats for an operator inside it as well."""
+    types, main = editing.schema(), edited.subgraphs[0]
+    computed = {int(index) for op in main.operators for index in op.outputs} | {int(index) for index in main.inputs}
+    sources = {
+        int(op.outputs[0]): int(op.inputs[0])
+        for op in main.operators
+        if edited.operatorCodes[op.opcodeIndex].builtinCode == types.BuiltinOperator.DEQUANTIZE
+        and int(op.inputs[0]) in computed
+    }
+    main.outputs = [sources.get(int(index), int(index)) for index in main.outputs]
+    for signature in edited.signatureDefs or []:
+        for item in signature.outputs or []:
+            item.tensorIndex = sources.get(item.tensorIndex, item.tensorIndex)
 
 
 def _set_recipe(work: Any, recipe: str, io_type: str) -> None:

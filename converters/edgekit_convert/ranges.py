@@ -78,7 +78,8 @@ def measure(
     """
     model = ModelFile.read(float_model)
     _require_one_subgraph(model)
-    source = iter(enumerate(data.source.read()))
+    ready_made = iter(enumerate(data)) if data.kept else None
+    source = iter(enumerate(data.source.read())) if ready_made is None else iter(())
     lock = threading.Lock()
     done = itertools.count(1)
     stop = threading.Event()
@@ -86,6 +87,8 @@ def measure(
     def following() -> tuple[int, Ready] | None:
         """The next sample and its place; only reading it holds the others up."""
         with lock:
+            if ready_made is not None:
+                return next(ready_made, None)
             item = next(source, None)
             if item is None:
                 return None

@@ -201,11 +201,11 @@ def _layers(main: Subgraph, rounded: Subgraph, names: Mapping[str, str] | None) 
         while other.name in ("QUANTIZE", "DEQUANTIZE") and other.inputs[0] in theirs:
             other = theirs[other.inputs[0]]
         ops, constants = _with_constants(main, rounded, op, other, made, theirs)
-        grid = None if _copies_grid(rounded, other, tensor) else _grid(tensor)
+        grid = None if _copies_grid(rounded, other, tensor, theirs) else _grid(tensor)
         if grid is None and tensor.dtype == "float32":
             # Written as floats for the outside, and on a grid before that.
             inner = theirs.get(tensor.index)
-            if inner is not None and inner.name == "DEQUANTIZE" and not _copies_grid(rounded, other, tensor):
+            if inner is not None and inner.name == "DEQUANTIZE" and not _copies_grid(rounded, other, tensor, theirs):
                 tensor = rounded.tensors[inner.inputs[0]]
                 grid = _grid(tensor)
         found.append(_Layer(op.outputs[0], ops, grid, tensor.dtype, constants))
@@ -225,9 +225,13 @@ def _quantised_next(rounded: Subgraph, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _copies_grid(rounded: Subgraph, op: Op, result: Tensor) -> bool:
-    """Whether an operator hands on values that lie on its output's grid already."""
-    sources = [rounded.tensors[index] for index in copied(op)]
+def _copies_grid(rounded: Subgraph, op: Op, result: Tensor, theirs: Mapping[int, Op]) -> bool:
+    """Whether an operator hands on values that lie on its output's grid already, not ones that were moved to it for that."""
+    sources = []
+    for index in copied(op):
+        before = theirs.get(index)
+        moved = before is not None and before.name == "QUANTIZE" and rounded.tensors[before.inputs[0]].quant is not None
+        sources.append(rounded.tensors[before.inputs[0] if moved and before is not None else index])
     if not sources or op.name in _AVERAGING:
         return False
     return all(source.data is None and source.quant == result.quant for source in sources)

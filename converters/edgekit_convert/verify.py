@@ -210,7 +210,7 @@ def run_both(
         raise DataError(f"{data.source.origin} gave no sample.")
 
     def stack(rows: list[list[Array]]) -> list[Array]:
-        return [np.concatenate([row[position] for row in rows]) for position in range(len(rows[0]))]
+        return [np.concatenate([np.atleast_1d(row[position]) for row in rows]) for position in range(len(rows[0]))]
 
     known = [label is not None for label in labels]
     try:
@@ -355,6 +355,7 @@ def verify(
     choice: DelegateChoice,
     progress: Callable[[str, int, int], None],
     recipe: str = "auto",
+    given_up: frozenset[str] = frozenset(),
 ) -> VerifyReport:
     """Check the exported file and compare it with the float model.
 
@@ -370,6 +371,7 @@ def verify(
         choice: the target's delegate; one that cannot run a model here is replaced by XNNPACK.
         progress: called as ``progress(step, done, total)``.
         recipe: what the file claims to be, and is checked for.
+        given_up: operators that left int8 for a gate, by the name of their first output.
     """
     spec = runnable_here(choice)
     runnable = DelegateChoice(spec, choice.reason)
@@ -392,7 +394,9 @@ def verify(
                 on[name] = figures(runs, data, [output.name for output in exact.outputs], metric)
     except EngineError as error:
         failure, partitions = str(error), "none"
-    float_ops = reasons(seen, int8_operators, recipe)
+    main = exported.graph.main
+    left = frozenset(n for n, op in enumerate(main.ops) if op.outputs and main.tensors[op.outputs[0]].name in given_up)
+    float_ops = reasons(seen, int8_operators, recipe, left)
     return VerifyReport(
         checks=(
             *check_file(seen, exported, io_type, recipe, strict, allow_custom, float_ops),

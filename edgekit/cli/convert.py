@@ -67,6 +67,30 @@ _DATA = "DATA"
     help="The task's figure where there are labels; a function takes (outputs, labels).",
 )
 @click.option(
+    "--min-agreement",
+    type=float,
+    metavar="PERCENT",
+    help="Gate: least share of samples with the float model's top class. What plain int8 misses, `auto` mends by leaving "
+    "the cheapest set of operators in int16 or float.",
+)
+@click.option(
+    "--max-drop", type=float, metavar="POINTS", help="Gate: largest loss of the metric on --verify data with labels."
+)
+@click.option("--min-sqnr", type=float, metavar="DB", help="Gate: least signal to noise of any output.")
+@click.option(
+    "--keep-failing", is_flag=True, help="Write a model that fails a gate all the same; the exit code stays 1."
+)
+@click.option(
+    "--cost-table",
+    type=click.Path(path_type=Path),
+    help="Measured operator times (JSON): read where it exists, extended and written.",
+)
+@click.option(
+    "--statistics",
+    type=click.Path(path_type=Path),
+    help="Activation statistics (.npz): read where it exists, else written after measuring.",
+)
+@click.option(
     "--samples",
     type=click.IntRange(min=1),
     default=1000,
@@ -78,7 +102,9 @@ _DATA = "DATA"
 )
 @click.option("--overwrite", is_flag=True, help="Replace the output file when it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.pass_context
 def command(
+    ctx: click.Context,
     source: str,
     calibration: str,
     output: Path | None,
@@ -92,6 +118,12 @@ def command(
     device: str | None,
     verify: str | None,
     metric: str,
+    min_agreement: float | None,
+    max_drop: float | None,
+    min_sqnr: float | None,
+    keep_failing: bool,
+    cost_table: Path | None,
+    statistics: Path | None,
     samples: int,
     allow_custom: tuple[str, ...],
     overwrite: bool,
@@ -124,6 +156,12 @@ def command(
             device=device,
             verify=verify,
             metric=metric,
+            min_agreement=min_agreement,
+            max_drop=max_drop,
+            min_sqnr=min_sqnr,
+            keep_failing=keep_failing,
+            cost_table=cost_table,
+            statistics=statistics,
             samples=samples,
             allow_custom=allow_custom,
             overwrite=overwrite,
@@ -131,7 +169,7 @@ def command(
         )
     if as_json:
         print_json({"output": str(target), **result.to_json()})
-        return
+        ctx.exit(0 if result.report.passed else 1)
     print_findings([finding.to_json() for finding in result.findings])
     print_verification(result.report.to_json())
     before, after = len(result.float_model), len(result.model.content)
@@ -139,6 +177,7 @@ def command(
         f"{target}: {size_text(after)}, the float model is {size_text(before)} ({before / after:.1f} times as large)",
         soft_wrap=True,
     )
+    ctx.exit(0 if result.report.passed else 1)
 
 
 def read_labels(path: Path) -> list[str]:

@@ -27,7 +27,9 @@ def point(value: float) -> Interval:
     return Interval(value, value, value)
 
 
-def seen(agreement: float | None = 0.985, sqnr: float = 20.0, drop: float | None = None, name: str = "accuracy") -> SetFigures:
+def seen(
+    agreement: float | None = 0.985, sqnr: float = 20.0, drop: float | None = None, name: str = "accuracy"
+) -> SetFigures:
     """Figures of a model with one output."""
     output = OutputFigures("y", point(sqnr), None if agreement is None else point(agreement), 0.1)
     metric = None if drop is None else Metric(name, point(0.9), point(0.9 - drop), point(drop))
@@ -94,7 +96,10 @@ class TestCheck:
         """What was seen, what was asked, and on what."""
         checks = Gates(0.99, 1, 21).check(seen(drop=0.02), "held-out calibration data")
         assert ["least agreement", "largest drop", "least SQNR"] == [check.name for check in checks]
-        assert "98.50 % (98.5 to 98.5); asked for at least 99 % (200 samples of held-out calibration data)" == checks[0].text
+        assert (
+            "98.50 % (98.5 to 98.5); asked for at least 99 % (200 samples of held-out calibration data)"
+            == checks[0].text
+        )
         assert checks[1].text.startswith("accuracy drops by 2 points (2 to 2); asked for at most 1 (200 samples")
         assert checks[2].text.startswith("20.00 dB (20.0 to 20.0); asked for at least 21 dB (")
 
@@ -120,7 +125,7 @@ class TestCheckPossible:
 
     def test_drop_without_labels(self) -> None:
         """Data of --verify without labels are named."""
-        with pytest.raises(DataError, match="--max-drop needs labels, and .* has none"):
+        with pytest.raises(DataError, match=r"--max-drop needs labels, and .* has none"):
             Gates(max_drop=1).check_possible(self.PIVOT, self.DATA, self.DATA)
 
     def test_drop_with_labels(self, tmp_path: Path) -> None:

@@ -16,12 +16,11 @@ from edgekit_convert.ranges import measure
 from edgekit_convert.refine.scales import fit_biases
 
 #: How much larger one channel of ``features`` is than the others; the layer that reads it has that much smaller weights.
-FACTOR = 400.0
+FACTOR = 60.0
 
 
 def float_model() -> bytes:
     """``tiny_models.conv_float`` with its first channel of ``features`` enlarged; what it computes stays the same."""
-
     places = {b"kernel": (0, FACTOR), b"kernel_bias": (0, FACTOR), b"weights": ((slice(None), 0), 1 / FACTOR)}
     shapes = {b"kernel": (8, -1), b"kernel_bias": (8,), b"weights": (-1, 8)}
 

@@ -188,13 +188,16 @@ class Runner:
 
     def run(self, values: Iterable[Array]) -> list[Array]:
         """Run once; the results are copies."""
+        values = list(values)
+        if len(values) < len(self._inputs):  # a tensor that nothing computes and that is no constant
+            raise ConversionError("the model keeps values between runs, so that parts of it cannot be run alone.")
         try:
             for index, value in zip(self._inputs, values, strict=True):
                 self._interpreter.set_tensor(index, value)
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
             raise refused(error) from error
-        return [self._interpreter.get_tensor(index) for index in self._outputs]
+        return [np.asarray(self._interpreter.get_tensor(index)) for index in self._outputs]
 
     def read(self, index: int) -> Array:
         """A copy of any tensor, of a runner that keeps them."""

@@ -8,6 +8,7 @@ calibration data, and the shift can be taken out of the int32 bias without runni
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ def correct_biases(quantised: bytes, float_model: bytes, means: Means) -> tuple[
     float_ops = {exact.tensors[op.outputs[0]].name: op for op in exact.ops if op.outputs}
     edited = editing.read(quantised)
     stored = {op.outputs[0]: op.inputs[0] for op in graph.ops if op.name == "DEQUANTIZE"}
+    uses = Counter(index for op in graph.ops for index in op.inputs)
     count = 0
     for op in graph.ops:
         if op.name not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") or len(op.inputs) < 3 or op.inputs[2] < 0:
@@ -47,6 +49,8 @@ def correct_biases(quantised: bytes, float_model: bytes, means: Means) -> tuple[
         source = exact.tensors[original.inputs[0]].name
         weights = graph.tensors[stored.get(op.inputs[1], op.inputs[1])]
         bias = graph.tensors[op.inputs[2]]
+        if uses[op.inputs[2]] > 1:  # what mends one layer would spoil the other
+            continue
         if source not in means or weights.dtype != "int8" or bias.dtype not in ("int32", "int64", "float32"):
             continue
         shift = mean_shift(op, exact.tensors[original.inputs[1]], weights, means[source])

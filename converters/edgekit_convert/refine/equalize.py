@@ -45,7 +45,7 @@ class _Group:
         tensors: the activations.
         makers: layers that compute one of them.
         readers: layers that read one of them.
-        six: whether a ReLU6 limits them.
+        added: constants of ADD that have a value for each channel.
     """
 
     channels: int
@@ -58,6 +58,8 @@ class _Group:
 def channel_ranges(float_model: bytes, samples: Sequence[Sequence[Array]]) -> ChannelRanges:
     """Lowest and highest value of each channel (the last axis), by tensor name; zero is inside.
 
+    Tensors whose shape depends on the values are left out.
+
     Args:
         float_model: the pivot.
         samples: inputs in the graph's order.
@@ -67,12 +69,17 @@ def channel_ranges(float_model: bytes, samples: Sequence[Sequence[Array]]) -> Ch
     shown = [index for index in activations(main) if index not in main.inputs and main.tensors[index].shape]
     runner = Runner(whole.cut(range(len(main.ops)), shown, main.inputs).content)
     found: ChannelRanges = {}
+    uneven = set()
     for sample in samples:
         for index, value in zip(shown, runner.run(sample), strict=True):
+            tensor = main.tensors[index]
+            if value.shape != tensor.shape or not value.size:
+                uneven.add(tensor.name)
+                continue
             flat = value.reshape(-1, value.shape[-1])
-            low, high = found.get(main.tensors[index].name, (np.zeros(flat.shape[1]), np.zeros(flat.shape[1])))
-            found[main.tensors[index].name] = np.minimum(low, flat.min(axis=0)), np.maximum(high, flat.max(axis=0))
-    return found
+            low, high = found.get(tensor.name, (np.zeros(flat.shape[1]), np.zeros(flat.shape[1])))
+            found[tensor.name] = np.minimum(low, flat.min(axis=0)), np.maximum(high, flat.max(axis=0))
+    return {name: pair for name, pair in found.items() if name not in uneven}
 
 
 def equalize(float_model: bytes, ranges: Mapping[str, tuple[Array, Array]], strength: float) -> tuple[bytes, int]:
@@ -111,6 +118,8 @@ def _factors(main: Subgraph, group: _Group, ranges: Mapping[str, tuple[Array, Ar
     """The largest factor of each channel under which no activation's range grows."""
     factors = np.full(group.channels, _MOST)
     for index in group.tensors:
+        if main.tensors[index].name not in ranges:
+            return np.ones(group.channels)
         low, high = ranges[main.tensors[index].name]
         least, most = low.min(), high.max()
         low, high = low.reshape(-1, group.channels).min(axis=0), high.reshape(-1, group.channels).max(axis=0)
@@ -176,7 +185,7 @@ def _groups(main: Subgraph) -> list[_Group]:
             grouped = (
                 op.name == "CONV_2D" and main.tensors[op.inputs[1]].shape[3] != main.tensors[op.inputs[0]].shape[-1]
             )
-            if not own(op) or grouped:
+            if not own(op) or grouped or not _splits_evenly(main, op):
                 stopped.update(ends)
             elif fused not in (_NONE, _RELU, _RELU6):
                 stopped.update(op.outputs)
@@ -188,7 +197,14 @@ def _groups(main: Subgraph) -> list[_Group]:
                 for other in ends[1:]:
                     parent[root(other)] = root(ends[0])
                 continue
-        if op.name in _TRANSPARENT and fused in (_NONE, _RELU) and _keeps_channels(main, op):
+        # A slope of PRELU may be computed as well, and then is not to be scaled.
+        given = [index for index in op.inputs if index in parent]
+        if (
+            op.name in _TRANSPARENT
+            and fused in (_NONE, _RELU)
+            and given == [op.inputs[0]]
+            and _keeps_channels(main, op)
+        ):
             parent[root(op.outputs[0])] = root(op.inputs[0])
             continue
         stopped.update(ends)
@@ -198,9 +214,17 @@ def _groups(main: Subgraph) -> list[_Group]:
 def _per_channel(main: Subgraph, index: int, like: int) -> bool:
     tensor = main.tensors[index]
     return (
-        tensor.data is not None and tensor.dtype == "float32" and tensor.shape[-1:] == main.tensors[like].shape[-1:]
-        and int(np.prod(tensor.shape)) == tensor.shape[-1]
+        tensor.data is not None and tensor.dtype == "float32" and bool(tensor.shape)
+        and tensor.shape[-1:] == main.tensors[like].shape[-1:] and int(np.prod(tensor.shape)) == tensor.shape[-1]
     )  # fmt: skip
+
+
+def _splits_evenly(main: Subgraph, op: Op) -> bool:
+    """Whether each row that a dense layer reads is made of whole last axes of its input, and its output's last axis are its units."""
+    if op.name != "FULLY_CONNECTED":
+        return True
+    source, weights, result = (main.tensors[index].shape for index in (*op.inputs[:2], op.outputs[0]))
+    return bool(source) and weights[-1] % max(1, source[-1]) == 0 and result[-1:] == weights[:1]
 
 
 def _keeps_channels(main: Subgraph, op: Op) -> bool:
@@ -230,7 +254,11 @@ def _collect(main: Subgraph, parent: Mapping[int, int], stopped: set[int], root:
             members.setdefault(root(index), []).append(index)
     found = []
     for tensors in members.values():
-        group = _Group(min(main.tensors[index].shape[-1] for index in tensors), tensors)
+        sizes = [main.tensors[index].shape[-1:] for index in tensors]
+        channels = min(sizes)[0] if all(sizes) else 0
+        if not channels or any(size % channels for (size,) in sizes):
+            continue
+        group = _Group(channels, tensors)
         for index in tensors:
             op = made_by[index]
             if op.name in _LAYERS:

@@ -7,13 +7,14 @@ correcting biases takes it away later.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from edgekit.graph import Subgraph
+from edgekit.errors import ConversionError
+from edgekit.graph import Op, Subgraph
 from edgekit.tensors import Array
 from edgekit_convert.graph.slices import producers
 
@@ -32,25 +33,25 @@ class Target:
 
 
 def targets(main: Subgraph) -> tuple[Target, ...]:
-    """The tensors by which a model's outputs are judged: logits in the place of a softmax."""
-    made_by = producers(main)
-    found = []
-    for index in main.outputs:
-        if main.tensors[index].dtype != "float32":
-            continue
-        op = made_by.get(index)
-        while op is not None and op.name in ("RESHAPE", "SQUEEZE"):
-            op = made_by.get(op.inputs[0])
-        if op is not None and op.name in ("SOFTMAX", "LOG_SOFTMAX"):
-            found.append(Target(op.inputs[0], True))
-        else:
-            found.append(Target(index, False))
-    return tuple(dict.fromkeys(found))
+    """The tensors by which a model's outputs are judged: logits in the place of a softmax, and of the class that they choose."""
+    found = [_stands_for(main, producers(main), index) for index in main.outputs]
+    return tuple(dict.fromkeys(target for target in found if target is not None))
+
+
+def _stands_for(main: Subgraph, made_by: Mapping[int, Op], index: int) -> Target | None:
+    op = made_by.get(index)
+    while op is not None and op.name in ("CAST", "RESHAPE", "SQUEEZE"):
+        op = made_by.get(op.inputs[0])
+    if op is not None and op.name in ("SOFTMAX", "LOG_SOFTMAX"):
+        return Target(op.inputs[0], True)
+    if op is not None and op.name in ("ARG_MAX", "ARG_MIN"):
+        return _stands_for(main, made_by, op.inputs[0])
+    return Target(index, False) if main.tensors[index].dtype == "float32" else None
 
 
 #: Logits are judged as they are and through a softmax of this temperature. Logits alone give the samples that are sure of
-#: their class as much weight as those that may change it; a softmax of temperature 1 sees hardly any sample.
-_TEMPERATURE = 2.0
+#: their class as much weight as those that may change it; the softmax alone sees hardly any sample.
+_TEMPERATURES = (2.0,)
 
 
 class Noise:
@@ -63,9 +64,19 @@ class Noise:
 
     def __init__(self, judged: Sequence[Target], *, keep_mean: bool = False) -> None:
         self._parts = [_Logits(keep_mean) if target.centred else _Values(keep_mean) for target in judged]
+        self._shapes: list[tuple[int, ...]] | None = None
 
     def add(self, exact: Sequence[Array], candidate: Sequence[Array]) -> None:
-        """Add one sample."""
+        """Add one sample.
+
+        Raises:
+            ConversionError: an output has not the same shape each time.
+        """
+        shapes = [value.shape for value in exact]
+        if self._shapes is None:
+            self._shapes = shapes
+        if self._shapes != shapes or shapes != [value.shape for value in candidate]:
+            raise ConversionError("the size of an output depends on the values, so that its values cannot be compared.")
         for part, a, b in zip(self._parts, exact, candidate, strict=True):
             part.add(a, b)
 
@@ -125,7 +136,8 @@ class _Logits:
         plain = _shares(
             exact - exact.mean(axis=1, keepdims=True), candidate - candidate.mean(axis=1, keepdims=True), count
         )
-        return (plain + _shares(_softmax(exact), _softmax(candidate), count)) / 2
+        soft = [_shares(_softmax(exact, t), _softmax(candidate, t), count) for t in _TEMPERATURES]
+        return np.asarray((plain + sum(soft)) / (1 + len(soft)))
 
 
 def _shares(exact: Array, candidate: Array, count: int) -> Array:
@@ -134,6 +146,6 @@ def _shares(exact: Array, candidate: Array, count: int) -> Array:
     return np.asarray(noise * (count / signal)) if signal else np.zeros(count)
 
 
-def _softmax(logits: Array) -> Array:
-    powers = np.exp((logits - logits.max(axis=1, keepdims=True)) / _TEMPERATURE)
+def _softmax(logits: Array, temperature: float) -> Array:
+    powers = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))

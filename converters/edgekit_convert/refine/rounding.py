@@ -36,11 +36,15 @@ class Rounding:
 
     Args:
         float_model: the float flatbuffer; layers correspond by the name of their output.
+
+    Attributes:
+        layers: how many layers were given weights.
     """
 
     def __init__(self, float_model: bytes) -> None:
         self._main = ModelFile.read(float_model).graph.main
         self._ops = {self._main.tensors[op.outputs[0]].name: op for op in self._main.ops if op.outputs}
+        self.layers = 0
 
     def __call__(self, layer: Layer, whole: Sliceable, inputs: Sequence[Array]) -> Array | None:
         """New int8 weights for a layer from its int8 inputs, or ``None`` to leave them.
@@ -50,6 +54,11 @@ class Rounding:
             whole: the int8 graph.
             inputs: what reaches the layer, one array for each sample.
         """
+        chosen = self._choose(layer, whole, inputs)
+        self.layers += chosen is not None
+        return chosen
+
+    def _choose(self, layer: Layer, whole: Sliceable, inputs: Sequence[Array]) -> Array | None:
         original = self._ops.get(layer.name)
         tensors = whole.main.tensors
         weights, source = tensors[layer.weights], tensors[layer.source]

@@ -29,6 +29,9 @@ _FINE = (0.93, 1.07)
 _WORTH = 0.03
 _FEW = 4
 _LOOK = 12
+#: A tensor that makes more than this share of the noise is searched closer, over all pairs of these parts of its ends.
+_LOUD = 0.2
+_PARTS = (1.0, 0.93, 0.86, 0.79, 0.72, 0.65, 0.58, 0.51)
 #: Standard errors that a candidate must be better by.
 _CAUTION = 1.0
 #: HARD_SWISH is constant below -3, and the int8 grid should not be spent there.
@@ -93,6 +96,7 @@ def search_ranges(
                 break
             passed += _noise_of(found[number])
             chosen.append(number)
+            groups[number].loud = _noise_of(found[number]) > _LOUD * total
         for done, result in enumerate(pool.map(_Group.search, [groups[number] for number in chosen]), 1):
             found[chosen[done - 1]] = result
             progress(done, len(chosen))
@@ -113,6 +117,7 @@ class _Group:
     ranges: Ranges
     samples: Sequence[Sequence[Array]]
     held_out: Sequence[Sequence[Array]]
+    loud: bool = False
 
     def look(self) -> Searched | None:
         """The noise of the extremes, on a few samples."""
@@ -132,7 +137,9 @@ class _Group:
             for fine in (False, True):
                 for end in ("high", "low"):
                     best = self._move(best, end, fine=fine)
-        kept, moved = self._noise([before, best], self.held_out)
+            if self.loud:
+                best = self._centre(best)
+        kept, moved = self._noise([before, best], self._everything)
         self._release()
         first, last = float(kept.mean()), float(moved.mean())
         if best == before or last > first * (1 - _WORTH):
@@ -142,6 +149,7 @@ class _Group:
     def _prepare(self) -> bool:
         """Cut the graph; whether anything that is judged follows from these tensors."""
         main = self.whole.main
+        self._everything = [*self.samples, *self.held_out]
         self._names = tuple(main.tensors[index].name for index in self.group)
         known = [self.ranges[name] for name in self._names if name in self.ranges]
         self._extremes = min(low for low, _ in known), max(high for _, high in known)
@@ -149,7 +157,7 @@ class _Group:
         suffix = self.whole.suffix(self._roots, [target.tensor for target in self.judged])
         if suffix is None or self._extremes[0] >= self._extremes[1]:
             return False
-        self._targets = [next(t for t in self.judged if t.tensor == index) for index in suffix.outputs]
+        self._targets = [target for target in self.judged if target.tensor in suffix.outputs]
         self._suffix: Runner | None = Runner(suffix.content)
         self._known: dict[tuple[tuple[float, float], tuple[int, int]], Array] = {}
         self._exact: dict[int, list[Array]] = {}
@@ -181,18 +189,42 @@ class _Group:
         if end == "low" and not fine and self._feeds_hard_swish():
             ends += [value for value in _HARD_SWISH_LOWS if value > low]
         tried = [start, *((low, value) if end == "high" else (value, high) for value in ends)]
-        tried = list(dict.fromkeys((max(a, self._extremes[0]), min(b, self._extremes[1])) for a, b in tried))
+        tried = list(dict.fromkeys(self._inside(item) for item in tried))
         if not fine:
             # A few samples choose who is looked at again.
             order = self._order(self._noise(tried, self.samples[: max(_FEW, len(self.samples) // 4)]))
             tried = [tried[number] for number in sorted({0, *order[:3]})]
-        noises = self._noise(tried, self.samples)
+        noises = self._noise(tried, self._everything)
         return tried[self._order(noises)[0]]
 
+    def _centre(self, best: tuple[float, float]) -> tuple[float, float]:
+        """The middle of the best region, both ends moved at once.
+
+        Where one tensor makes much of the noise, the luck of how its values fall on a grid would decide between neighbours.
+        """
+        axes = [[end * part for part in _PARTS] if end else [end] for end in self._extremes]
+        field = [(low, high) for low in axes[0] for high in axes[1]]
+        noises = np.array([noise.mean() for noise in self._noise(field, self._everything)])
+        smooth = _smooth(_smooth(noises.reshape(len(axes[0]), len(axes[1]))).T).T.reshape(-1)
+        middle = int(smooth.argmin())
+        [known] = self._noise([best], self._everything)
+        # Far below the region that was looked at nothing can be said about neighbours.
+        return field[middle] if smooth[middle] < known.mean() * (1 + _WORTH * 4) else best
+
+    def _inside(self, item: tuple[float, float]) -> tuple[float, float]:
+        return max(item[0], self._extremes[0]), min(item[1], self._extremes[1])
+
     def _order(self, noises: Sequence[Array]) -> list[int]:
-        """Candidates from the best to the worst, the first of them being the one that is to be beaten."""
-        bounds = [_bound(noise, noises[0]) for noise in noises]
-        return sorted(range(len(bounds)), key=lambda number: (bounds[number], number))
+        """Candidates from the best to the worst; the first given is the one that is to be beaten, on each part of the samples."""
+        first, parted = noises[0], len(noises[0]) == len(self._everything)
+
+        def rank(number: int) -> tuple[float, int]:
+            noise = noises[number]
+            parts = (slice(None, len(self.samples)), slice(len(self.samples), None)) if parted else ()
+            agreed = all(noise[part].mean() <= first[part].mean() for part in parts)
+            return (_bound(noise, first) if agreed else math.inf, number)
+
+        return sorted(range(len(noises)), key=rank)
 
     def _feeds_hard_swish(self) -> bool:
         readers = consumers(self.whole.main)
@@ -221,6 +253,14 @@ class _Group:
         return [self._known[candidate, key] for candidate in candidates]
 
 
+def _smooth(rows: Array) -> Array:
+    """Each row as a weighted mean of itself and its two neighbours on either side."""
+    if len(rows) == 1:
+        return rows
+    padded = np.pad(rows, ((2, 2), (0, 0)), mode="edge")
+    return np.asarray(sum(w * padded[k : k + len(rows)] for k, w in enumerate((1, 2, 3, 2, 1))) / 9)
+
+
 def _bound(noise: Array, rival: Array) -> float:
     """A candidate's mean noise, plus one standard error of its difference to a rival's on the same samples.
 
@@ -234,7 +274,8 @@ def on_grid(value: Array, low: float, high: float) -> Array:
     """Values rounded to the 256 steps of int8 over a range that holds zero, as float32."""
     scale = np.float32((high - low) / 255)
     zero = np.float32(np.rint(-128 - low / scale))
-    result: Array = np.multiply(value, np.float32(1) / scale, dtype=np.float32)
+    result: Array = np.empty(np.shape(value), np.float32)
+    np.multiply(value, np.float32(1) / scale, out=result)
     np.rint(result, out=result)
     np.clip(result, np.float32(-128) - zero, np.float32(127) - zero, out=result)
     np.multiply(result, scale, out=result)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from edgekit.errors import ConversionError
 from edgekit.inspection import inspect
@@ -33,7 +34,7 @@ _WALK_MACS = {"default": 6.0e9, "high": 3.0e10}
 _FEWEST, _MOST = 16, 128
 #: Share of the noise whose tensors are searched.
 _COVER = {"default": 0.96, "high": 0.998}
-_STRENGTHS = {"default": (1.0,), "high": (1.0, 0.5)}
+_STRENGTHS = (1.0, 0.5)
 
 Progress = Callable[[str, int, int], None]
 
@@ -98,6 +99,9 @@ class _State:
     channels: int
 
 
+_Stage = Callable[[_State, float, Judge], tuple[_State, float]]
+
+
 class Refinery:
     """Refines one model.
 
@@ -145,9 +149,17 @@ class Refinery:
         findings = []
         try:
             judge = Judge(float_model, self._held_out, self._spec)
-            state, _ = self._refined(state, judge, effort)
+            noise = float(judge.noise(state.model).mean())
         except ConversionError as error:  # the proof will say so; here it only means that nothing can be judged
             findings.append(Finding("note", "refinement", f"not refined: {error}"))
+        else:
+            for stage in self._stages(state, effort):
+                done = len(self._steps)
+                try:
+                    state, noise = stage(state, noise, judge)
+                except ConversionError as error:  # what was kept before stays
+                    del self._steps[done:]
+                    findings.append(Finding("note", "refinement", f"a refinement was left out: {error}"))
         if state.channels:
             text = f"{state.channels} channels have nearly no weights: their weight scale was enlarged until the int32 bias fits."
             findings.append(Finding("note", "bias-scales", text))
@@ -156,20 +168,25 @@ class Refinery:
     def _quantised(self, float_model: bytes, ranges: Ranges) -> tuple[bytes, int]:
         return fit_biases(quantize(float_model, ranges, self._io, recipe=self._recipe), float_model)
 
-    def _refined(self, state: _State, judge: Judge, effort: str) -> tuple[_State, float]:
-        noise = float(judge.noise(state.model).mean())
+    def _stages(self, state: _State, effort: str) -> list[_Stage]:
+        if effort == "fast" or self._recipe not in ("auto", "int8"):
+            return [self._corrected]
+        macs = max(1, inspect(state.float_model, partitions=False).macs)
+        search, steps = _bounded(_SEARCH_MACS[effort], macs), _bounded(_WALK_MACS[effort], macs)
+        return [
+            self._corrected,
+            partial(self._equalised, effort=effort),
+            partial(self._searched, effort=effort, count=search),
+            partial(self._streamed, effort=effort, count=steps),
+        ]
+
+    def _corrected(self, state: _State, noise: float, judge: Judge) -> tuple[_State, float]:
         self._tell("Correcting biases", 0, 0)
         corrected, layers = correct_biases(state.plain, state.float_model, state.statistics.means())
-        if layers:
-            text = f"biases of {layers} layers corrected in closed form"
-            state, noise = self._kept("bias-correction", text, state, replace(state, model=corrected), noise, judge)
-        if effort == "fast" or self._recipe not in ("auto", "int8"):
+        if not layers:
             return state, noise
-        macs = max(1, inspect(state.float_model, partitions=False).macs)
-        state, noise = self._equalised(state, noise, judge, effort)
-        state, noise = self._searched(state, noise, judge, effort, _bounded(_SEARCH_MACS[effort], macs))
-        count = _bounded(_WALK_MACS[effort], macs)
-        return self._streamed(state, noise, judge, effort, count)
+        text = f"biases of {layers} layers corrected in closed form"
+        return self._kept("bias-correction", text, state, replace(state, model=corrected), noise, judge)
 
     def _kept(
         self, name: str, text: str, state: _State, candidate: _State, noise: float, judge: Judge
@@ -187,7 +204,7 @@ class Refinery:
         self._tell("Equalising channels", 0, 0)
         channels = channel_ranges(state.float_model, self._refining)
         original = state.float_model
-        for strength in _STRENGTHS[effort]:
+        for strength in _STRENGTHS:
             scaled, count = equalize(original, channels, strength)
             if not count:
                 break
@@ -215,26 +232,29 @@ class Refinery:
         start, samples = state, self._refining[:count]
 
         def walked(inputs: Sequence[Sequence[Array]], step: str, *, rounding: bool) -> tuple[_State, int]:
+            reweigh = Rounding(start.float_model) if rounding else None
             model, layers = walk(
                 start.model,
                 start.float_model,
                 inputs,
-                reweigh=Rounding(start.float_model) if rounding else None,
+                reweigh=reweigh,
                 progress=lambda done, total: self._tell(step, done, total),
             )
-            return replace(start, model=model), layers
+            return replace(start, model=model), layers if reweigh is None else reweigh.layers
 
         step = "Correcting biases on the int8 graph"
         candidate, layers = walked(samples, step, rounding=False)
         text = f"biases of {layers} layers corrected on the int8 values that reach them"
-        state, noise = self._kept("streaming", text, state, candidate, noise, judge)
+        if layers:
+            state, noise = self._kept("streaming", text, state, candidate, noise, judge)
         rounding = False
         if effort == "high":
             step = "Rounding weights"
             candidate, layers = walked(samples, step, rounding=True)
             text = f"weights of {layers} layers rounded by their inputs"
             before = noise
-            state, noise = self._kept("rounding", text, state, candidate, noise, judge)
+            if layers:
+                state, noise = self._kept("rounding", text, state, candidate, noise, judge)
             rounding = noise < before
         everything = [*samples, *self._held_out][: count + count // 2]
         if state is not start and self._held_out is not self._refining and len(everything) > len(samples):

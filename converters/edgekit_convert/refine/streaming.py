@@ -8,6 +8,7 @@ the clipped part is given up and must not be pushed back into the bias (Nagel et
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -89,7 +90,10 @@ def walk(
     """
     whole = Sliceable(quantised)
     tensors = whole.main.tensors
-    layers = [layer_of(op, tensors) for op in whole.main.ops]
+    uses = Counter(index for op in whole.main.ops for index in op.inputs)
+    # What mends one layer would spoil another that has the same bias.
+    found = [layer_of(op, tensors) for op in whole.main.ops]
+    layers = [layer if layer is not None and uses[layer.bias] == 1 else None for layer in found]
     wanted = {layer.name: tensors[layer.result] for layer in layers if layer is not None}
     means = clipped_means(float_model, wanted, samples)
     edited = editing.read(quantised)
@@ -103,7 +107,7 @@ def walk(
         layer = layers[number]
         given = [index for index in dict.fromkeys(op.inputs) if index in values]
         rows = [[values[index][k] for index in given] for k in range(len(samples))]
-        if layer is not None and reweigh is not None:
+        if layer is not None and reweigh is not None and uses[layer.weights] == 1:
             weights = reweigh(layer, whole, values[layer.source])
             if weights is not None:
                 editing.set_constant(edited, layer.weights, weights)

@@ -112,15 +112,20 @@ def rewrite(float_model: bytes, data: CalibrationSet) -> tuple[bytes, tuple[Rewr
     Returns:
         The rewritten pivot, and what each rule that matched did.
     """
-    samples = [ready.inputs for ready in islice(data, _SAMPLES)]
-    expected = _outputs(float_model, samples)
+    samples: list[dict[str, Array]] = []
+    expected: list[Array] = []
+    edited: Any = None
     done = []
     for rule in RULES:
-        edited = editing.read(float_model)
+        # A rule that matches nothing changes nothing, so that the next one may have the same object.
+        edited = editing.read(float_model) if edited is None else edited
         count = _apply(rule, edited, float_model, data)
         if count == 0:
             continue
-        candidate = editing.write(edited)
+        if not samples:
+            samples = [ready.inputs for ready in islice(data, _SAMPLES)]
+            expected = _outputs(float_model, samples)
+        candidate, edited = editing.write(edited), None
         difference = _difference(expected, _outputs(candidate, samples))
         kept = difference <= TOLERANCE
         done.append(Rewritten(rule, count, difference, kept))
