@@ -114,6 +114,8 @@ class CalibrationSet:
         return self._kept.complete
 
     def __len__(self) -> int:
+        if self._kept.complete:
+            return len(self._kept.samples)
         return self.source.total if self.source.total is not None else sum(1 for _ in self.source.read())
 
     def prepare(self, number: int, raw: Mapping[str, Array], label: Any = None) -> Ready:

@@ -97,8 +97,14 @@ def _manifest_pairs(manifest: Manifest) -> list[tuple[str, str]]:
     rows = [
         (
             "recipe",
-            f"{recipe.get('name')}, io {recipe.get('io')}, for {recipe.get('device') or 'no particular device'}",
+            f"{recipe.get('name')}, effort {recipe.get('effort', 'unknown')}, io {recipe.get('io')}, for "
+            f"{recipe.get('device') or 'no particular device'}",
         ),
+        (
+            "refinements",
+            ", ".join(step["name"] for step in recipe.get("refinements", ()) if step.get("kept")) or "none",
+        ),
+        *((("gates", _gates(recipe)),) if recipe.get("gates") else ()),
         ("rewrites", ", ".join(f"{name} x{count}" for name, count in recipe.get("rewrites", {}).items()) or "none"),
         ("source", f"{manifest.source.get('kind')} {manifest.source.get('name')}"),
         ("calibration", f"{calibration.get('count')} samples, fingerprint {str(calibration.get('fingerprint'))[:16]}…"),
@@ -141,3 +147,10 @@ def _labels(labels: tuple[str, ...]) -> str:
     if not labels:
         return "none"
     return f"{len(labels)}: {', '.join(labels[:8])}{', …' if len(labels) > 8 else ''}"
+
+
+def _gates(recipe: Mapping[str, Any]) -> str:
+    """What was asked, and what was given up for it."""
+    asked = ", ".join(f"{name} {value:g}" for name, value in recipe["gates"].items() if value is not None)
+    layers = recipe.get("rescue", {}).get("layers", {})
+    return f"{asked}; {len(layers)} operators left int8 for it" if layers else asked

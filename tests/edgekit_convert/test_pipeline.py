@@ -218,17 +218,30 @@ def test_open_height_and_width_are_pinned_by_the_data() -> None:
     assert edgekit.convert(model, data).model.inputs[0].shape == (1, 20, 30, 3)
 
 
-def test_a_model_that_the_delegate_refuses_fails_its_check() -> None:
-    """XNNPACK refuses the SPLITs of an unrolled LSTM without falling back: a failed check with its words, not a crash."""
+def test_an_unrolled_lstm_converts_and_one_that_the_delegate_refuses_fails_its_check(tmp_path: Path) -> None:
+    """XNNPACK refuses a SPLIT that changes the scale, without falling back: a failed check with its words, not a crash."""
+    from edgekit_convert import graph as editing
     from edgekit_convert.frontends.freeze import import_tensorflow
 
     import_tensorflow()
     import keras
 
     keras.utils.set_random_seed(3)
-    model = keras.Sequential([keras.Input((24, 8)), keras.layers.LSTM(6, unroll=True), keras.layers.Dense(3)])
-    with pytest.raises(edgekit.GateError, match=r"loads and runs: .*cannot run the model"):
-        edgekit.convert(model, RANDOM.normal(0, 1, (40, 24, 8)).astype(np.float32))
+    model = keras.Sequential([keras.Input((10, 8)), keras.layers.LSTM(6, unroll=True), keras.layers.Dense(3)])
+    data = RANDOM.normal(0, 1, (40, 10, 8)).astype(np.float32)
+    result = edgekit.convert(model, data)
+    assert result.report.passed
+    assert result.report.int8_mac_share == 1
+    edited = editing.read(result.model.content)
+    edited.metadata = []
+    split = next(op for op in edited.subgraphs[0].operators if len(op.outputs) == 4)
+    edited.subgraphs[0].tensors[split.outputs[0]].quantization.scale = [1.0]
+    source = tmp_path / "float.tflite"
+    source.write_bytes(result.float_model)
+    report = edgekit.verify(source, editing.write(edited), data)
+    failed = {check.name: check.text for check in report.checks if check.passed is False}
+    assert list(failed) == ["loads and runs"]
+    assert "cannot run the model" in failed["loads and runs"]
 
 
 def test_a_rescaling_layer_is_known_though_it_is_folded_away() -> None:

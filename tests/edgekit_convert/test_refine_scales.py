@@ -67,13 +67,15 @@ def biases(content: bytes) -> list[Array]:
 
 
 @pytest.mark.parametrize("depthwise", [False, True], ids=["conv", "depthwise"])
-def test_every_bias_is_right_afterwards(depthwise: bool) -> None:
+@pytest.mark.parametrize("recipe", ["int8", "int16x8"])
+def test_every_bias_is_right_afterwards(depthwise: bool, recipe: str) -> None:
     """litert-quantizer alone loses the biases of dead channels; afterwards each stands for its float value."""
     content = dead_channels(depthwise=depthwise)
     inputs = ModelFile.read(content).inputs
     samples = DATA if not depthwise else np.concatenate([DATA, DATA[..., :1]], axis=-1)
     data = CalibrationSet(open_data(samples, inputs, 99, "calibration"), inputs, {})
-    plain = quantize(content, measure(content, data, lambda done: None).ranges, "int8")
+    ranges = measure(content, data, lambda done: None).ranges
+    plain = quantize(content, ranges, "int8" if recipe == "int8" else "int16", recipe=recipe)
     fitted, channels = fit_biases(plain, content)
     assert channels >= 2
     np.testing.assert_allclose(biases(fitted)[0], BIAS, atol=0.01)

@@ -149,13 +149,17 @@ class Net(models.Builder):
         axes = self.constant([1, 2], "int32")
         return self.simple("MEAN", [x, axes], (1, self.shape(x)[-1]), ("ReducerOptions", options))
 
-    def reshape(self, x: int, *shape: int, name: str = "RESHAPE") -> int:
-        """RESHAPE, or an operator like it that takes no second input."""
-        if name != "RESHAPE":
-            return self.simple(name, [x], shape)
+    def squeeze(self, x: int) -> int:
+        """SQUEEZE of an image of one place."""
+        options = schema.SqueezeOptionsT()
+        options.squeezeDims = [1, 2]
+        return self.simple("SQUEEZE", [x], (1, self.shape(x)[-1]), ("SqueezeOptions", options))
+
+    def reshape(self, x: int, *shape: int) -> int:
+        """RESHAPE, of floats or int32."""
         dtype = "int32" if self.tensors[x].type == 2 else "float32"
         y = self.result(shape, dtype)
-        self.op(name, [x, self.constant(shape, "int32")], [y])
+        self.op("RESHAPE", [x, self.constant(shape, "int32")], [y])
         return y
 
     def softmax(self, x: int, *, name: str = "SOFTMAX") -> int:

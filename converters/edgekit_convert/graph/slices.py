@@ -195,9 +195,9 @@ class Runner:
             for index, value in zip(self._inputs, values, strict=True):
                 self._interpreter.set_tensor(index, value)
             self._interpreter.invoke()
+            return [np.asarray(self._interpreter.get_tensor(index)) for index in self._outputs]
         except (ValueError, RuntimeError) as error:
             raise refused(error) from error
-        return [np.asarray(self._interpreter.get_tensor(index)) for index in self._outputs]
 
     def read(self, index: int) -> Array:
         """A copy of any tensor, of a runner that keeps them."""

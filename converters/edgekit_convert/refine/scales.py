@@ -66,7 +66,7 @@ def _bias_at(op: Op) -> int:
 
 
 def _layers(graph: Subgraph, exact: Subgraph) -> dict[int, list[tuple[Op, Op]]]:
-    """Layers with int8 weights and an int32 bias, by their weights, each with its float original."""
+    """Layers with int8 weights and an int32 or int64 bias, by their weights, each with its float original."""
     originals = {exact.tensors[op.outputs[0]].name: op for op in exact.ops if op.outputs}
     found: dict[int, list[tuple[Op, Op]]] = {}
     for op in graph.ops:
@@ -81,7 +81,12 @@ def _layers(graph: Subgraph, exact: Subgraph) -> dict[int, list[tuple[Op, Op]]]:
             graph.tensors[op.inputs[at]],
             graph.tensors[op.inputs[_source_at(op)]],
         )
-        plain = weights.dtype == "int8" and bias.dtype == "int32" and weights.data is not None and bias.data is not None
+        plain = (
+            weights.dtype == "int8"
+            and bias.dtype in ("int32", "int64")
+            and weights.data is not None
+            and bias.data is not None
+        )
         if (
             plain
             and weights.quant is not None
@@ -114,5 +119,6 @@ def _write_bias(edited: Any, graph: Subgraph, exact: Subgraph, op: Op, original:
     index = op.inputs[_bias_at(op)]
     steps = np.float64(source) * scales.astype(np.float64)
     bias = exact.tensors[original.inputs[_bias_at(op)]].array().astype(np.float64)
-    editing.set_constant(edited, index, np.rint(bias / steps).astype(np.int32))
+    # Behind int16 activations a bias is int64, which litert-quantizer fills as if it were int32.
+    editing.set_constant(edited, index, np.rint(bias / steps).astype(graph.tensors[index].dtype))
     edited.subgraphs[0].tensors[index].quantization.scale = [float(step) for step in steps]
