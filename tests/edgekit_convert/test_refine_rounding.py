@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import small_nets as nets
+import tiny_models as models
 from ai_edge_litert import schema_py_generated as schema
 
 from edgekit.tensors import Array, quantize
@@ -28,10 +29,18 @@ def correlated(count: int, *shape: int) -> nets.Samples:
     return [[item.astype(np.float32)] for item in common * base + own]
 
 
-def chosen(content: bytes, inputs: nets.Samples) -> tuple[Array | None, Array, Array, Array]:
-    """New weights of a one-layer model, its nearest ones, both in steps beside the exact ones, and the real inputs."""
-    small = nets.quantised(content, inputs)
-    whole = Sliceable(small)
+def chosen(content: bytes, inputs: nets.Samples, *, finer: float = 1.0) -> tuple[Array | None, Array, Array, Array]:
+    """New weights of a one-layer model, its nearest ones, both in steps beside the exact ones, and the real inputs.
+
+    ``finer`` makes the weights' steps smaller, so that the largest weights have no place on the grid.
+    """
+
+    def refine(model: Any) -> None:
+        for op in model.subgraphs[0].operators:
+            quantization = model.subgraphs[0].tensors[op.inputs[1]].quantization
+            quantization.scale = [scale * finer for scale in quantization.scale]
+
+    whole = Sliceable(models.edited(nets.quantised(content, inputs), refine))
     main = whole.main
     layer = layer_of(main.ops[0], main.tensors)
     assert layer is not None
@@ -146,10 +155,10 @@ def test_weights_stay_within_127(kind: str) -> None:
         "depthwise": lambda: net.depthwise(x, weights=np.sign(RANDOM.normal(0, 1, (1, 3, 3, 3)))),
     }
     content = net.finish(layers[kind]())
-    new, _, steps, _ = chosen(content, correlated(20, *net.shape(x)[1:]))
+    new, _, steps, _ = chosen(content, correlated(20, *net.shape(x)[1:]), finer=0.98)
     assert new is not None
     assert np.dtype(np.int8) == new.dtype
-    assert np.abs(steps).max() > 126.9
+    assert np.abs(steps).max() > 129
     assert (-127, 127) == (int(new.min()), int(new.max()))
 
 
@@ -166,6 +175,14 @@ def test_descent_never_climbs_and_ends_where_no_single_step_helps() -> None:
     for place, move in itertools.product(range(6), (-1, 1)):
         moved = end + move * np.eye(6)[place]
         assert np.all(energy(moved, steps, matrix) >= energy(end, steps, matrix) - 1e-9)
+
+
+def test_descent_does_not_leave_127() -> None:
+    """A weight at the end of the grid stays there although one step further would make up for others."""
+    start, steps = np.array([[-127.0, 1.0, 1.0]]), np.array([[-127.0, 0.6, 0.6]])
+    end = descend(start.copy(), steps, np.ones((3, 3)) + 0.01 * np.eye(3))
+    assert end.min() >= -127
+    assert energy(end, steps, np.ones((3, 3)))[0] < energy(start, steps, np.ones((3, 3)))[0]
 
 
 def test_constant_inputs_leave_the_nearest_weights() -> None:

@@ -11,9 +11,11 @@ import small_nets as nets
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateSpec
 from edgekit.tensors import Array
+from edgekit_convert.graph.slices import Sliceable
 from edgekit_convert.quantize import quantize
 from edgekit_convert.refine import search
 from edgekit_convert.refine.judge import Judge
+from edgekit_convert.refine.objective import Noise, Target
 from edgekit_convert.refine.search import Searched, on_grid, search_ranges
 
 NONE = DelegateSpec("none", 1)
@@ -97,8 +99,8 @@ def test_what_the_outputs_need_is_not_clipped() -> None:
 def test_hard_swish_gets_no_grid_below_its_constant_part() -> None:
     """Far below -3 there is nothing to tell apart."""
     content, name = saturating("HARD_SWISH")
-    result = found(content, with_outliers(32, 1, low=-25, share=2), with_outliers(24, 2, low=-25, share=2))[name]
-    assert result.before[0] == pytest.approx(-25)
+    result = found(content, with_outliers(32, 1, low=-90, share=2), with_outliers(24, 2, low=-90, share=2))[name]
+    assert result.before[0] == pytest.approx(-90)
     assert -4.5 <= result.after[0] <= -2.5
 
 
@@ -117,6 +119,39 @@ def test_fixed_and_judged_tensors_are_measured_and_left_alone() -> None:
     seen = {name: (item.before, item.after) for name, item in result.items() if name in fixed}
     assert {name: (before, before) for name, (before, _) in seen.items()} == seen
     assert net.tensors[logits].name.decode() in seen
+
+
+def test_what_a_kernel_fixes_is_not_moved() -> None:
+    """A LOGISTIC's int8 output spans 0 to 1, however well a narrower range would do."""
+    net = nets.Net(seed=1)
+    gate = net.simple("LOGISTIC", [net.dense(net.input(1, 8), weights=np.eye(8), bias=np.full(8, -4))], (1, 8))
+    loud = net.dense(gate, weights=60 * np.eye(8), bias=np.full(8, -2))
+    content = net.finish(net.dense(net.simple("LOGISTIC", [loud], (1, 8)), 6))
+    result = found(content, with_outliers(32, 1, high=8), with_outliers(24, 2, high=8))
+    names = [net.tensors[index].name.decode() for index in (gate, loud)]
+    assert result[names[0]].before == result[names[0]].after
+    assert result[names[1]].after[1] < 0.5 * result[names[1]].before[1]  # what follows from it may be
+
+
+def test_all_tensors_of_a_group_are_on_the_grid() -> None:
+    """The noise of a concat's group is that of both of its inputs rounded, over the common range."""
+    net = nets.Net(seed=2)
+    x = net.input(1, 8)
+    joined = net.concat(net.dense(x, 5), net.dense(x, 4))
+    content = net.finish(net.dense(joined, 6))
+    samples, held_out = nets.samples(content, 16, 1), nets.samples(content, 12, 2)
+    ranges = nets.statistics(content, samples + held_out).ranges
+    group = next(item for item in search_ranges(content, ranges, samples, held_out, cover=0) if len(item.names) == 3)
+    whole = Sliceable(content)
+    [output] = whole.main.outputs
+    before = whole.cut(whole.leading([joined]), [joined], whole.main.inputs).content
+    after = whole.suffix([joined], [output])
+    assert after is not None
+    noise = Noise([Target(output, False)])
+    for [value], exact in zip(nets.outputs(before, held_out), nets.outputs(content, held_out), strict=True):
+        noise.add(exact, nets.outputs(after.content, [[on_grid(value, *group.before)]])[0])
+    assert noise.by_sample().mean() == pytest.approx(group.noise_before, rel=1e-3)
+    assert (min(ranges[name][0] for name in group.names), max(ranges[name][1] for name in group.names)) == group.before
 
 
 def test_tied_tensors_get_one_range() -> None:

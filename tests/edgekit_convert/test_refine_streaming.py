@@ -181,6 +181,24 @@ def test_dead_channels_are_left_alone() -> None:
     np.testing.assert_array_equal(before[[0, 3]], after[[0, 3]])
 
 
+def test_channels_below_half_a_step_are_left_alone() -> None:
+    """A channel whose values are all rounded to zero does not react to its bias, which would grow until it did."""
+    net = nets.Net(seed=5)
+    weights = net.normal(4, 12)
+    weights[0], weights[1:] = weights[0] / 200, np.abs(weights[1:]) * 10
+    t = net.dense(net.input(1, 12), act=nets.RELU, weights=weights, bias=np.array([0.02, 0, 0, 0]))
+    content = net.finish(net.dense(t, 4))
+    inputs = shifted(content, 30)
+    small = nets.quantised(content, inputs)
+    corrected, _ = walk(small, content, inputs)
+    name, index = layers(small)[0].name, layers(small)[0].bias
+    grids = {layer.name: nets.main_of(small).tensors[layer.result] for layer in layers(small)}
+    assert clipped_means(content, grids, inputs)[name][0] > 0.01
+    assert means(small, inputs)[name][0] == 0
+    before, after = (nets.main_of(item).tensors[index].array() for item in (small, corrected))
+    assert before[0] == after[0]
+
+
 def test_saturated_biases_are_left_alone() -> None:
     """A bias at the end of int32 means nothing, and adding to it would turn its sign."""
     content = plain()

@@ -176,7 +176,7 @@ class Refinery:
         return [
             self._corrected,
             partial(self._equalised, effort=effort),
-            partial(self._searched, effort=effort, count=search),
+            partial(self._searched, effort=effort, count=search, walked=steps),
             partial(self._streamed, effort=effort, count=steps),
         ]
 
@@ -214,7 +214,9 @@ class Refinery:
             state, noise = self._kept("equalisation", text, state, candidate, noise, judge)
         return state, noise
 
-    def _searched(self, state: _State, noise: float, judge: Judge, effort: str, count: int) -> tuple[_State, float]:
+    def _searched(
+        self, state: _State, noise: float, judge: Judge, effort: str, count: int, walked: int
+    ) -> tuple[_State, float]:
         found = search_ranges(
             state.float_model, state.ranges, self._refining[:count], self._held_out[:count],
             lambda done, total: self._tell("Searching ranges", done, total), cover=_COVER[effort],
@@ -225,7 +227,19 @@ class Refinery:
         ranges = {**state.ranges, **{name: item.after for item in moved for name in item.names}}
         text = f"the ranges of {len(moved)} of {len(found)} activations narrowed"
         candidate = self._built(state.float_model, state.statistics, ranges)
-        return self._kept("range-search", text, state, candidate, noise, judge)
+        if float(judge.noise(candidate.model).mean()) < noise:
+            return self._kept("range-search", text, state, candidate, noise, judge)
+        # Clipping shifts means, which the closed form does not see: both sides again, as they are after the next step.
+        step, samples = "Correcting biases on the int8 graph", self._refining[:walked]
+        sides = []
+        for side in (state, candidate):
+            model, _ = walk(
+                side.model, side.float_model, samples, progress=lambda done, total: self._tell(step, done, total)
+            )
+            sides.append(replace(side, model=model))
+        before = min(noise, float(judge.noise(sides[0].model).mean()))
+        _, after = self._kept("range-search", text, state, sides[1], before, judge)
+        return (sides[1], after) if after < before else (state, noise)
 
     def _streamed(self, state: _State, noise: float, judge: Judge, effort: str, count: int) -> tuple[_State, float]:
         """Walk the int8 graph; what was kept is done again with the held-out samples as well, once they have judged."""
