@@ -111,7 +111,7 @@ SHOWN = [
             tools={"edgekit": "0.1.0", "numpy": "2"},
         ),
         (
-            "recipe int8, io int8, for no particular device",
+            "recipe int8, effort unknown, io int8, for no particular device",
             "rewrites squeeze x2",
             "source Keras file a.keras",
             "calibration 12 samples, fingerprint ffffffffffffffff…",

@@ -72,8 +72,12 @@ def test_each_effort_tries_what_it_says(effort: str, allowed: set[str], needed: 
     """Less effort tries less; what was tried comes in the order of the module."""
     names = [step.name for step in refined(quiet_channels(), effort).steps]
     assert needed <= set(names) <= allowed
-    order = ["bias-correction", "equalisation", "range-search", "streaming", "rounding"]
-    assert sorted(names, key=order.index) == names
+    order = ["bias-correction", "equalisation", "range-search", "rounding"]
+    others = [
+        name for name in names if name != "streaming"
+    ]  # it comes before a search that closed forms do not show at its best
+    assert sorted(others, key=order.index) == others
+    assert "streaming" not in names[: names.index("bias-correction") + 1]
 
 
 @pytest.mark.parametrize("effort", ["fast", "default", "high"])

@@ -36,6 +36,8 @@ _FEWEST, _MOST = 16, 128
 _COVER = {"default": 0.96, "high": 0.998}
 _STRENGTHS = (1.0, 0.5)
 
+_STREAMED = "biases of {} layers corrected on the int8 values that reach them"
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -229,17 +231,19 @@ class Refinery:
         candidate = self._built(state.float_model, state.statistics, ranges)
         if float(judge.noise(candidate.model).mean()) < noise:
             return self._kept("range-search", text, state, candidate, noise, judge)
-        # Clipping shifts means, which the closed form does not see: both sides again, as they are after the next step.
+        # Clipping shifts means, which the closed form does not see: both again with the biases that the walk gives them.
         step, samples = "Correcting biases on the int8 graph", self._refining[:walked]
-        sides = []
-        for side in (state, candidate):
-            model, _ = walk(
+
+        def mended(side: _State) -> tuple[_State, int]:
+            model, layers = walk(
                 side.model, side.float_model, samples, progress=lambda done, total: self._tell(step, done, total)
             )
-            sides.append(replace(side, model=model))
-        before = min(noise, float(judge.noise(sides[0].model).mean()))
-        _, after = self._kept("range-search", text, state, sides[1], before, judge)
-        return (sides[1], after) if after < before else (state, noise)
+            return replace(side, model=model), layers
+
+        other, layers = mended(state)
+        if layers:
+            state, noise = self._kept("streaming", _STREAMED.format(layers), state, other, noise, judge)
+        return self._kept("range-search", text, state, mended(candidate)[0], noise, judge)
 
     def _streamed(self, state: _State, noise: float, judge: Judge, effort: str, count: int) -> tuple[_State, float]:
         """Walk the int8 graph; what was kept is done again with the held-out samples as well, once they have judged."""
@@ -258,9 +262,8 @@ class Refinery:
 
         step = "Correcting biases on the int8 graph"
         candidate, layers = walked(samples, step, rounding=False)
-        text = f"biases of {layers} layers corrected on the int8 values that reach them"
         if layers:
-            state, noise = self._kept("streaming", text, state, candidate, noise, judge)
+            state, noise = self._kept("streaming", _STREAMED.format(layers), state, candidate, noise, judge)
         rounding = False
         if effort == "high":
             step = "Rounding weights"
