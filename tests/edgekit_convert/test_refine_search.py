@@ -139,7 +139,7 @@ def test_all_tensors_of_a_group_are_on_the_grid() -> None:
     x = net.input(1, 8)
     joined = net.concat(net.dense(x, 5), net.dense(x, 4))
     content = net.finish(net.dense(joined, 6))
-    samples, held_out = nets.samples(content, 16, 1), nets.samples(content, 12, 2)
+    samples, held_out = nets.samples(content, 16, 1), nets.samples(content, 8, 2)
     ranges = nets.statistics(content, samples + held_out).ranges
     group = next(item for item in search_ranges(content, ranges, samples, held_out, cover=0) if len(item.names) == 3)
     whole = Sliceable(content)

@@ -28,7 +28,7 @@ _FINE = (0.93, 1.07)
 #: A range is moved only where that is worth it: the noise of this tensor falls at least by this share.
 _WORTH = 0.03
 _FEW = 4
-_LOOK = 12
+_LOOK = 8
 #: A tensor that makes more than this share of the noise is searched closer, over all pairs of these parts of its ends.
 _LOUD = 0.2
 _PARTS = (1.0, 0.93, 0.86, 0.79, 0.72, 0.65, 0.58, 0.51)

@@ -219,6 +219,7 @@ class Refinery:
     def _searched(
         self, state: _State, noise: float, judge: Judge, effort: str, count: int, walked: int
     ) -> tuple[_State, float]:
+        self._tell("Measuring each activation's noise", 0, 0)
         found = search_ranges(
             state.float_model, state.ranges, self._refining[:count], self._held_out[:count],
             lambda done, total: self._tell("Searching ranges", done, total), cover=_COVER[effort],
