@@ -8,7 +8,6 @@ activation is an output leaves no value hidden in the delegate, and is several t
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +22,7 @@ from edgekit.tensors import Array
 from edgekit_convert import histogram
 from edgekit_convert.calibration import CalibrationSet, Ready
 from edgekit_convert.exact_sums import added, sums_for
-from edgekit_convert.graph.slices import Runner, Sliceable, activations, refused
+from edgekit_convert.graph.slices import Runner, Sliceable, activations, refused, workers
 from edgekit_convert.histogram import Counter, Histogram
 
 Ranges = dict[str, tuple[float, float]]
@@ -123,10 +122,10 @@ def measure(
             stop.set()  # the others need not measure what is going to be thrown away
             raise
 
-    workers = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool:
+    count = workers()
+    with ThreadPoolExecutor(count) as pool:
         try:
-            return merge(pool.map(work_or_stop, range(workers)))
+            return merge(pool.map(work_or_stop, range(count)))
         except BaseException:  # Ctrl-C reaches this thread only, and the pool waits for the others
             stop.set()
             raise

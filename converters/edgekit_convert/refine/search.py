@@ -46,7 +46,8 @@ class Searched:
         names: the tensors that share the range.
         before: lowest and highest measured value.
         after: the range that was chosen.
-        noise_before: noise share at the outputs with only this group quantised over ``before``, on the held-out samples.
+        noise_before: noise share at the outputs with only this group quantised over ``before``, on the held-out samples (on refining samples
+            where the group was only looked at).
         noise_after: likewise over ``after``.
     """
 
@@ -123,7 +124,7 @@ class _Group:
         """The noise of the extremes, on a few samples."""
         if not self._prepare():
             return None
-        [noise] = self._noise([self._extremes], self.held_out[:_LOOK])
+        [noise] = self._noise([self._extremes], self.samples[:_LOOK])
         self._release()
         share = float(noise.mean())
         return Searched(self._names, self._extremes, self._extremes, share, share)
@@ -139,7 +140,7 @@ class _Group:
                     best = self._move(best, end, fine=fine)
             if self.loud:
                 best = self._centre(best)
-        kept, moved = self._noise([before, best], self._everything)
+        kept, moved = self._noise([before, best], self.held_out)
         self._release()
         first, last = float(kept.mean()), float(moved.mean())
         if best == before or last > first * (1 - _WORTH):
@@ -149,7 +150,6 @@ class _Group:
     def _prepare(self) -> bool:
         """Cut the graph; whether anything that is judged follows from these tensors."""
         main = self.whole.main
-        self._everything = [*self.samples, *self.held_out]
         self._names = tuple(main.tensors[index].name for index in self.group)
         known = [self.ranges[name] for name in self._names if name in self.ranges]
         self._extremes = min(low for low, _ in known), max(high for _, high in known)
@@ -194,7 +194,7 @@ class _Group:
             # A few samples choose who is looked at again.
             order = self._order(self._noise(tried, self.samples[: max(_FEW, len(self.samples) // 4)]))
             tried = [tried[number] for number in sorted({0, *order[:3]})]
-        noises = self._noise(tried, self._everything)
+        noises = self._noise(tried, self.samples)
         return tried[self._order(noises)[0]]
 
     def _centre(self, best: tuple[float, float]) -> tuple[float, float]:
@@ -204,10 +204,10 @@ class _Group:
         """
         axes = [[end * part for part in _PARTS] if end else [end] for end in self._extremes]
         field = [(low, high) for low in axes[0] for high in axes[1]]
-        noises = np.array([noise.mean() for noise in self._noise(field, self._everything)])
+        noises = np.array([noise.mean() for noise in self._noise(field, self.samples)])
         smooth = _smooth(_smooth(noises.reshape(len(axes[0]), len(axes[1]))).T).T.reshape(-1)
         middle = int(smooth.argmin())
-        [known] = self._noise([best], self._everything)
+        [known] = self._noise([best], self.samples)
         # Far below the region that was looked at nothing can be said about neighbours.
         return field[middle] if smooth[middle] < known.mean() * (1 + _WORTH * 4) else best
 
@@ -215,13 +215,13 @@ class _Group:
         return max(item[0], self._extremes[0]), min(item[1], self._extremes[1])
 
     def _order(self, noises: Sequence[Array]) -> list[int]:
-        """Candidates from the best to the worst; the first given is the one that is to be beaten, on each part of the samples."""
-        first, parted = noises[0], len(noises[0]) == len(self._everything)
+        """Candidates from the best to the worst; the first given is the one that is to be beaten, on either half of the samples."""
+        first, half = noises[0], len(noises[0]) // 2
 
         def rank(number: int) -> tuple[float, int]:
             noise = noises[number]
-            parts = (slice(None, len(self.samples)), slice(len(self.samples), None)) if parted else ()
-            agreed = all(noise[part].mean() <= first[part].mean() for part in parts)
+            halves = (slice(None, half), slice(half, None)) if len(noise) == len(self.samples) >= 2 else ()
+            agreed = all(noise[part].mean() <= first[part].mean() for part in halves)
             return (_bound(noise, first) if agreed else math.inf, number)
 
         return sorted(range(len(noises)), key=rank)

@@ -108,7 +108,6 @@ class Refinery:
     """Refines one model.
 
     Args:
-        statistics: what was measured on the float model.
         refining: float inputs in the graph's order, to refine on.
         held_out: likewise, to judge by.
         io: the file's input and output type.
