@@ -31,7 +31,7 @@ from edgekit.bench.results import BenchmarkReport, ratio
 from edgekit.host import read_host
 from edgekit.modelfile import ModelFile
 from edgekit.tensors import Array
-from edgekit_convert.intervals import sqnr_db
+from edgekit_convert.verify.intervals import sqnr_db
 
 _TIMEOUT_S = 3600.0
 _OLD_RUNTIME = """

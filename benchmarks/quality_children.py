@@ -82,7 +82,7 @@ def prepare(request: Answer) -> Answer:
     """
     from edgekit.preprocess import from_options
     from edgekit_convert.calibration import CalibrationSet
-    from edgekit_convert.data import open_data
+    from edgekit_convert.calibration.data import open_data
     from edgekit_convert.frontends import open_source
 
     folder = Path(request["folder"])

@@ -13,7 +13,7 @@ from quality_children import OURS, PEERS, Answer
 
 from edgekit.bench.results import Ratio
 from edgekit.tensors import Array
-from edgekit_convert.intervals import Interval, paired_drop, wilson
+from edgekit_convert.verify.intervals import Interval, paired_drop, wilson
 
 #: Two detectors agree where their best boxes overlap by so much; one is right where its box and the true one do.
 _SAME_BOX, _RIGHT_BOX = 0.75, 0.5

@@ -11,7 +11,7 @@ from quality_children import CEILINGS, EFFORTS, PEERS, Answer
 from quality_rows import LEFT_OUT
 
 from edgekit.bench.results import Ratio
-from edgekit_convert.intervals import Interval
+from edgekit_convert.verify.intervals import Interval
 
 if TYPE_CHECKING:
     from quality import Result

@@ -28,7 +28,7 @@ from edgekit.tensors import Array
 if TYPE_CHECKING:
     from edgekit.bench import BenchmarkReport, Ratio
     from edgekit_convert import Conversion
-    from edgekit_convert.intervals import Interval
+    from edgekit_convert.verify.intervals import Interval
 
 Progress = Callable[[str, int, int], None]
 

@@ -1,7 +1,7 @@
 """Golden data: a few inputs with the outputs that are right for them travel in the file, and a device checks itself.
 
 What runs a file on a device is another interpreter, delegate and processor than at conversion. The file therefore carries up
-to eight inputs in its own types and what came out at conversion (``edgekit_convert.golden_data`` records them), once for each
+to eight inputs in its own types and what came out at conversion (``edgekit_convert.package.golden_data`` records them), once for each
 kernel set: XNNPACK's, and the interpreter's own kernels (``none``). ``check`` runs the inputs here and compares with the set
 that ran. Of large outputs every n-th value is kept.
 

@@ -15,7 +15,7 @@ import pytest
 from edgekit.bench.results import Ratio
 from edgekit.modelfile import ModelFile
 from edgekit_convert.frontends import open_source
-from edgekit_convert.intervals import Interval
+from edgekit_convert.verify.intervals import Interval
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 

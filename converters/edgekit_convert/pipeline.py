@@ -24,26 +24,25 @@ from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
 from edgekit.runtime.session import Session
 from edgekit.tensors import Array
 from edgekit.version import __version__
-from edgekit_convert import golden_data, statistics_file
 from edgekit_convert import graph as editing
 from edgekit_convert.assign import rescue
+from edgekit_convert.assign.costs import CostTable
+from edgekit_convert.assign.gates import Gates, Prover
 from edgekit_convert.calibration import CalibrationSet, Finding, Ready, audit, preprocessing_for
+from edgekit_convert.calibration.data import open_data
 from edgekit_convert.conversion import Conversion
-from edgekit_convert.costs import CostTable
-from edgekit_convert.data import open_data
 from edgekit_convert.frontends import Source, open_source
-from edgekit_convert.gates import Gates, Prover
 from edgekit_convert.lint import lint
-from edgekit_convert.oldest import oldest_runtime
 from edgekit_convert.package import ENTRY as STANDARD_ENTRY
-from edgekit_convert.package import standard_metadata
+from edgekit_convert.package import golden_data, standard_metadata
+from edgekit_convert.package.oldest import oldest_runtime
+from edgekit_convert.package.versions import with_versions
 from edgekit_convert.quantize import int8_operators, io_for, operators_of
-from edgekit_convert.ranges import Statistics, measure
+from edgekit_convert.ranges import Statistics, measure, statistics_file
 from edgekit_convert.refine.steps import EFFORTS, Refinery
 from edgekit_convert.rewrite import Rewritten, rewrite
 from edgekit_convert.verify import VerifyReport, runnable_here
 from edgekit_convert.verify import verify as prove
-from edgekit_convert.versions import with_versions
 
 Progress = Callable[[str, int, int], None]
 #: The float stage may differ from the original framework by rounding only.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgekit.host import HostFacts
     from edgekit.runtime.delegates import DelegateChoice
     from edgekit_convert import Conversion
-    from edgekit_convert.intervals import Interval
+    from edgekit_convert.verify.intervals import Interval
 
 _SHOWN = 20
 _SIDE = 64

@@ -15,7 +15,7 @@ from edgekit.digest import sha256_hex
 from edgekit.golden import Golden
 from edgekit.manifest import Manifest, append
 from edgekit.runtime.delegates import DelegateSpec
-from edgekit_convert import golden_data
+from edgekit_convert.package import golden_data
 
 
 def verify(*arguments: object) -> Result:

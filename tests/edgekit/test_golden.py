@@ -22,7 +22,7 @@ from edgekit.golden import Golden
 from edgekit.manifest import Manifest, append
 from edgekit.modelfile import ModelFile
 from edgekit.tensors import Array
-from edgekit_convert import golden_data
+from edgekit_convert.package import golden_data
 
 
 def shifted(steps: int) -> Callable[[Golden], Golden]:

@@ -13,7 +13,7 @@ from PIL import Image
 from edgekit.errors import DataError
 from edgekit.tensors import TensorSpec
 from edgekit_convert.calibration import CalibrationSet
-from edgekit_convert.data import load_function, open_data
+from edgekit_convert.calibration.data import load_function, open_data
 
 VECTOR = (TensorSpec("v", (-1, 3), "float32"),)
 TWO = (TensorSpec("a", (1, 2), "float32"), TensorSpec("b", (1, 2), "float32"))

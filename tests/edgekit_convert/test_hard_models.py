@@ -14,7 +14,7 @@ from edgekit.errors import DataError, EdgekitError, OptionError
 from edgekit.graph import Op
 from edgekit.modelfile import ModelFile
 from edgekit_convert.calibration import CalibrationSet
-from edgekit_convert.data import DataSource
+from edgekit_convert.calibration.data import DataSource
 from edgekit_convert.frontends.freeze import import_tensorflow
 from edgekit_convert.ranges import measure
 from edgekit_convert.refine.bias import mean_patch

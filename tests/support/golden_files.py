@@ -18,7 +18,7 @@ from edgekit.manifest import Manifest, append
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
 from edgekit.tensors import Array
-from edgekit_convert import golden_data
+from edgekit_convert.package import golden_data
 
 SPEC = DelegateSpec("xnnpack", 1)
 RANDOM = np.random.default_rng(11)

@@ -14,7 +14,7 @@ from edgekit.graph import Subgraph
 from edgekit.modelfile import ModelFile
 from edgekit.tensors import Array
 from edgekit_convert.calibration import CalibrationSet
-from edgekit_convert.data import open_data
+from edgekit_convert.calibration.data import open_data
 from edgekit_convert.graph.slices import Runner
 from edgekit_convert.quantize import quantize
 from edgekit_convert.ranges import Statistics, measure

@@ -10,7 +10,7 @@ import tiny_models as models
 from edgekit.modelfile import ModelFile
 from edgekit.tensors import Array
 from edgekit_convert.calibration import CalibrationSet
-from edgekit_convert.data import open_data
+from edgekit_convert.calibration.data import open_data
 from edgekit_convert.quantize import quantize
 from edgekit_convert.ranges import measure
 from edgekit_convert.refine.scales import fit_biases

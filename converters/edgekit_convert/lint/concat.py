@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgekit_convert.graph.wiring import SHAPE_ONLY
 from edgekit_convert.lint.finding import LintFinding, listed
 from edgekit_convert.lint.seen import Seen, steps, steps_left, words
-from edgekit_convert.wiring import SHAPE_ONLY
 
 #: With fewer steps than this a part's own signal-to-noise ratio is below 6.02 dB x log2(32) = 30 dB whatever else is done,
 #: which is what whole int8 models keep: from there on the join is the worst place of the graph.

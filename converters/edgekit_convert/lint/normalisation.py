@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgekit.graph import Op
+from edgekit_convert.graph.wiring import SHAPE_ONLY, Wiring
 from edgekit_convert.lint.finding import LintFinding, listed
 from edgekit_convert.lint.seen import Seen
-from edgekit_convert.wiring import SHAPE_ONLY, Wiring
 
 _WHOLE = {"L2_NORMALIZATION": "L2 normalisation", "LOCAL_RESPONSE_NORMALIZATION": "local response normalisation"}
 #: How many operators may stand between the sum of squares and its root; epsilon, a factor, reshapes.

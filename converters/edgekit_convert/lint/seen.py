@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgekit.graph import Graph
-from edgekit_convert.wiring import Wiring
+from edgekit_convert.graph.wiring import Wiring
 
 #: How many different values an int8 tensor has.
 STEPS = 256

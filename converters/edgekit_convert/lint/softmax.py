@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgekit.graph import Op
+from edgekit_convert.graph.wiring import SHAPE_ONLY, Wiring
 from edgekit_convert.lint.finding import LintFinding, listed, mended
 from edgekit_convert.lint.seen import STEPS, Seen, steps, steps_left, words
 from edgekit_convert.rewrite import mask
-from edgekit_convert.wiring import SHAPE_ONLY, Wiring
 
 #: What may stand between a classifier's SOFTMAX and the model's outputs.
 _TAIL = SHAPE_ONLY | {

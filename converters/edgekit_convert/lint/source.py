@@ -10,12 +10,12 @@ from edgekit.errors import ConversionError
 from edgekit.modelfile import ModelFile
 from edgekit.preprocess import from_options
 from edgekit_convert.calibration import CalibrationSet, preprocessing_for
-from edgekit_convert.data import open_data
-from edgekit_convert.extremes import extremes
+from edgekit_convert.calibration.data import open_data
 from edgekit_convert.frontends import Source, open_source
 from edgekit_convert.lint import lint
 from edgekit_convert.lint.finding import LintFinding
 from edgekit_convert.quantize import int8_operators
+from edgekit_convert.ranges.extremes import extremes
 from edgekit_convert.rewrite import rewrite
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from edgekit_convert.graph.wiring import SHAPE_ONLY
 from edgekit_convert.lint import normalisation
 from edgekit_convert.lint.finding import LintFinding
 from edgekit_convert.lint.seen import STEPS, Seen, words
-from edgekit_convert.wiring import SHAPE_ONLY
 
 #: Half of the steps wasted is a whole bit lost, 6 dB.
 _WASTE = 0.5

@@ -32,7 +32,9 @@ class Judge:
         self._targets = targets(whole.main)
         wanted = [target.tensor for target in self._targets]
         self._names = [whole.main.tensors[index].name for index in wanted]
-        runner = Runner(whole.cut(whole.leading(wanted), wanted, whole.main.inputs).content, delegate=self._delegate)
+        runner = Runner(
+            whole.cut(whole.leading(wanted), wanted, whole.main.inputs, behind=True).content, delegate=self._delegate
+        )
         self._exact = [runner.run(sample) for sample in samples]
 
     def noise(self, candidate: bytes) -> Array:
@@ -52,7 +54,9 @@ class Judge:
         wanted = [by_name[name] for name in self._names if name in by_name]
         if len(wanted) < len(self._names):
             wanted = [int(index) for index in whole.main.outputs]
-        runner = Runner(whole.cut(whole.leading(wanted), wanted, whole.main.inputs).content, delegate=self._delegate)
+        runner = Runner(
+            whole.cut(whole.leading(wanted), wanted, whole.main.inputs, behind=True).content, delegate=self._delegate
+        )
         noise = Noise(self._targets, keep_mean=True)
         inputs = [tensors[index] for index in whole.main.inputs]
         for sample, exact in zip(self._samples, self._exact, strict=True):

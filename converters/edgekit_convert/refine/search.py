@@ -83,8 +83,9 @@ def search_ranges(
     """
     whole = Sliceable(float_model)
     judged = targets(whole.main)
+    exact = _exact(whole, judged, [*samples, *held_out])
     groups = [
-        _Group(whole, group, judged, ranges, samples, held_out)
+        _Group(whole, group, judged, ranges, samples, held_out, exact)
         for group in tied(whole.main)
         if any(whole.main.tensors[index].name in ranges for index in group)
     ]
@@ -104,6 +105,22 @@ def search_ranges(
     return tuple(item for item in found.values() if item is not None)
 
 
+def _exact(
+    whole: Sliceable, judged: Sequence[Target], samples: Sequence[Sequence[Array]]
+) -> dict[int, dict[int, Array]]:
+    """What is judged, by tensor, for each sample by its ``id``."""
+    wanted = [target.tensor for target in judged]
+    content = whole.cut(whole.leading(wanted), wanted, whole.main.inputs, behind=True).content
+    count = workers()
+
+    def run(place: int) -> list[tuple[int, dict[int, Array]]]:
+        runner = Runner(content)
+        return [(id(item), dict(zip(wanted, runner.run(item), strict=True))) for item in samples[place::count]]
+
+    with ThreadPoolExecutor(count) as pool:
+        return dict(pair for found in pool.map(run, range(count)) for pair in found)
+
+
 def _noise_of(item: Searched | None) -> float:
     return item.noise_before if item is not None else 0.0
 
@@ -118,6 +135,7 @@ class _Group:
     ranges: Ranges
     samples: Sequence[Sequence[Array]]
     held_out: Sequence[Sequence[Array]]
+    exact: dict[int, dict[int, Array]]
     loud: bool = False
 
     def look(self) -> Searched | None:
@@ -154,16 +172,15 @@ class _Group:
         known = [self.ranges[name] for name in self._names if name in self.ranges]
         self._extremes = min(low for low, _ in known), max(high for _, high in known)
         self._roots = origins(main, self.group)
-        suffix = self.whole.suffix(self._roots, [target.tensor for target in self.judged])
+        suffix = self.whole.suffix(self._roots, [target.tensor for target in self.judged], behind=True)
         if suffix is None or self._extremes[0] >= self._extremes[1]:
             return False
         self._targets = [target for target in self.judged if target.tensor in suffix.outputs]
         self._suffix: Runner | None = Runner(suffix.content)
         self._known: dict[tuple[tuple[float, float], tuple[int, int]], Array] = {}
-        self._exact: dict[int, list[Array]] = {}
         self._inputs = suffix.inputs
         leading = self.whole.leading(self._inputs)
-        prefix = self.whole.cut(leading, [i for i in self._inputs if i not in main.inputs], main.inputs)
+        prefix = self.whole.cut(leading, [i for i in self._inputs if i not in main.inputs], main.inputs, behind=True)
         self._made = prefix.outputs
         self._before = Runner(prefix.content) if prefix.outputs else None
         return True
@@ -171,7 +188,7 @@ class _Group:
     def _release(self) -> None:
         """Let the interpreters go: all groups' at once would hold the weights many times."""
         self._suffix = self._before = None
-        self._known, self._exact = {}, {}
+        self._known = {}
 
     def _fixed(self) -> bool:
         """Whether the range is not free: the kernel fixes it, or it is what the outputs are judged by."""
@@ -240,9 +257,7 @@ class _Group:
             values = dict(zip(self.whole.main.inputs, sample, strict=True))
             if self._before is not None:
                 values.update(zip(self._made, self._before.run(sample), strict=True))
-            exact = self._exact.get(id(sample))
-            if exact is None:
-                exact = self._exact[id(sample)] = self._suffix.run([values[index] for index in self._inputs])
+            exact = [self.exact[id(sample)][target.tensor] for target in self._targets]
             for candidate, noise in zip(wanted, noises, strict=True):
                 rounded = dict(values)
                 for index in self._roots:

@@ -21,7 +21,7 @@ from edgekit.runtime.session import Session
 from edgekit.tensors import Array
 from edgekit_convert import graph as editing
 from edgekit_convert.calibration import CalibrationSet
-from edgekit_convert.extremes import Extremes, extremes
+from edgekit_convert.ranges.extremes import Extremes, extremes
 from edgekit_convert.rewrite import arithmetic, fold, global_pool, mask, pad_value, squeeze
 
 #: Largest difference of an output, relative to its largest value, that counts as equivalent in float32.

@@ -15,16 +15,16 @@ import numpy as np
 from edgekit.graph import Graph, Op
 from edgekit.modelfile import ModelFile
 from edgekit.tensors import NUMPY_TYPES
-from edgekit_convert import extremes as measuring
 from edgekit_convert import graph as editing
-from edgekit_convert.extremes import Extremes
-from edgekit_convert.wiring import Wiring
+from edgekit_convert.graph.wiring import Wiring
+from edgekit_convert.ranges import extremes as measuring
+from edgekit_convert.ranges.extremes import Extremes
 
 #: Results together may be this much larger than the constants that they come from: a model for a small device.
 _GROWTH_BYTES = 1 << 20
 _SIZES = frozenset({"SHAPE", "RANK", "ZEROS_LIKE"})
 #: Other results at every run, or an effect beside the result.
-_NOT_FIXED = frozenset(
+NOT_FIXED = frozenset(
     {"RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM", "MULTINOMIAL", "STABLEHLO_RNG_BIT_GENERATOR", "VAR_HANDLE", "READ_VARIABLE",
      "ASSIGN_VARIABLE", "CALL", "CALL_ONCE", "IF", "WHILE", "HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT",
      "HASHTABLE_SIZE", "STABLEHLO_COMPOSITE", "STABLEHLO_WHILE", "STABLEHLO_CASE", "STABLEHLO_CUSTOM_CALL", "DELEGATE"}
@@ -52,7 +52,7 @@ def find(graph: Graph) -> tuple[Op, ...]:
         plain = all(
             item.dtype in NUMPY_TYPES and not item.is_variable and item.index not in main.outputs for item in outputs
         )
-        if not fixed or not plain or not outputs or op.custom or op.name in _NOT_FIXED:
+        if not fixed or not plain or not outputs or op.custom or op.name in NOT_FIXED:
             continue
         size = sum(math.prod(item.shape) * np.dtype(item.dtype).itemsize for item in outputs)
         before = sum(len(main.tensors[index].data or b"") for index in inputs)

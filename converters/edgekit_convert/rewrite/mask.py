@@ -16,8 +16,8 @@ import numpy as np
 from edgekit.graph import Graph, Op
 from edgekit.tensors import Array
 from edgekit_convert import graph as editing
-from edgekit_convert.extremes import Extremes
-from edgekit_convert.wiring import SHAPE_ONLY, Wiring
+from edgekit_convert.graph.wiring import SHAPE_ONLY, Wiring
+from edgekit_convert.ranges.extremes import Extremes
 
 #: Beyond this a number added before a softmax can only be meant as a mask: exp(-104) is 0 in float32 already.
 LARGE = 1000.0

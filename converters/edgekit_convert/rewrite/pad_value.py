@@ -14,9 +14,9 @@ import numpy as np
 
 from edgekit.graph import Graph, Op
 from edgekit_convert import graph as editing
-from edgekit_convert.extremes import Extremes
+from edgekit_convert.graph.wiring import Wiring
+from edgekit_convert.ranges.extremes import Extremes
 from edgekit_convert.rewrite.floats import float_constant
-from edgekit_convert.wiring import Wiring
 
 
 def value_of(wiring: Wiring, op: Op) -> float | None:
