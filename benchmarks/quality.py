@@ -20,14 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import interleaved
 import numpy as np
 import quality_children as children
 import quality_tables as tables
+from interleaved import ratio
 from quality_children import CEILINGS, OURS, PEERS, Answer, ChildError
 from quality_rows import CASES, LEFT_OUT, Case, Row, beside_peers, compare, total_disagreement
 
 import edgekit
-from edgekit.bench.results import BenchmarkReport, ratio
 from edgekit.host import read_host
 from edgekit.modelfile import ModelFile
 from edgekit.tensors import Array
@@ -52,8 +53,8 @@ class Settings:
         tools: what to convert with, ceilings included.
         seed: of the networks made here.
         epochs: fewer than the networks' own, for a quick look.
-        runs: timed runs of each launch; 0 for no latency.
-        launches: processes for each file.
+        rounds: turns of some milliseconds that each file has in a process; 0 for no latency.
+        launches: processes that time the files.
         old_python: a Python with tflite-runtime, or ``None``.
     """
 
@@ -62,7 +63,7 @@ class Settings:
     tools: tuple[str, ...]
     seed: int
     epochs: int | None
-    runs: int
+    rounds: int
     launches: int
     old_python: str | None
 
@@ -91,7 +92,7 @@ def measure(case: Case, settings: Settings, tell: Callable[[str], None]) -> tupl
         rows.append(_row(case, tool, ready, exact, labels, settings))
     rows = [beside_peers(row, rows) for row in rows]
     raw: Answer = {}
-    if settings.runs:
+    if settings.rounds:
         tell(f"{case.name}: latency")
         rows, raw = _latencies(rows, ready, settings)
     return rows, {**ready, "latency": raw}
@@ -153,29 +154,22 @@ def _row(case: Case, tool: str, ready: Answer, exact: Array, labels: Array | Non
 
 
 def _latencies(rows: list[Row], ready: Answer, settings: Settings) -> tuple[list[Row], Answer]:
-    """Time the float model and all files on XNNPACK, launches interleaved, one thread."""
+    """Time the float model and all files on XNNPACK in turn, one thread."""
     files = {row.tool: row.conversion["file"] for row in rows if row.size_bytes is not None}
-    report: BenchmarkReport = edgekit.benchmark(
-        {"float": ready["float"], **files},
-        runs=settings.runs,
-        launches=settings.launches,
-        delegate="xnnpack",
-        threads=1,
-    )
-    found = {result.case.model: result for result in report.cases if result.error is None and result.launches}
-    peers = [found[tool] for tool in PEERS if tool in found]
-    fastest = min(peers, key=lambda result: result.summary.p50_ns, default=None)
+    times = interleaved.measure({"float": ready["float"], **files}, rounds=settings.rounds, launches=settings.launches)
+    peers = [tool for tool in PEERS if tool in times]
+    fastest = min(peers, key=lambda tool: ratio(times, tool, "float").value, default=None)
     timed = [
         dataclasses.replace(
             row,
-            latency=ratio(found["float"], found[row.tool]),
-            latency_of_peer=ratio(fastest, found[row.tool]) if fastest is not None else None,
+            latency=ratio(times, row.tool, "float"),
+            latency_of_peer=ratio(times, row.tool, fastest) if fastest is not None else None,
         )
-        if row.tool in found and "float" in found
+        if row.tool in times and "float" in times
         else row
         for row in rows
     ]
-    return timed, {name: [list(launch.total_ns) for launch in result.launches] for name, result in found.items()}
+    return timed, dict(times)
 
 
 def _flatbuffer_bytes(path: Path) -> int:
@@ -290,8 +284,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--no-quality", action="store_true", help="only what the three options above ask for")
     parser.add_argument("--repeats", type=int, default=3, help="of --mobilenet-v2")
-    parser.add_argument("--runs", type=int, default=200, help="timed runs of each launch; 0 for no latency")
-    parser.add_argument("--launches", type=int, default=9, help="processes for each file")
+    parser.add_argument("--rounds", type=int, default=40, help="turns of each file in a process; 0 for no latency")
+    parser.add_argument("--launches", type=int, default=5, help="processes that time the files")
     parser.add_argument("--seed", type=int, default=0, help="of the networks made here")
     parser.add_argument("--epochs", type=int, help="fewer for the networks made here, for a quick look")
     parser.add_argument("--tflite-runtime", metavar="PYTHON", help="a Python with tflite-runtime, to load the files in")
@@ -318,7 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = Settings(
             arguments.assets.resolve(), (arguments.work or Path(temporary)).resolve(),
             tuple(dict.fromkeys([*arguments.tools, *(CEILINGS if arguments.ceilings else ())])),
-            arguments.seed, arguments.epochs, arguments.runs, arguments.launches, arguments.tflite_runtime,
+            arguments.seed, arguments.epochs, arguments.rounds, arguments.launches, arguments.tflite_runtime,
         )  # fmt: skip
         result = _measure_all(arguments, settings)
     text = tables.document(result)

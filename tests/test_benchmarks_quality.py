@@ -220,7 +220,7 @@ def test_the_page_has_a_line_for_what_failed() -> None:
 
 def test_the_benchmark_runs_and_reports(tmp_path: Path) -> None:
     """One network trained for a moment, converted with two tools and judged; a model that is not there is a row and exit status 1."""
-    options = ["--work", str(tmp_path / "work"), "--assets", str(tmp_path), "--epochs", "1", "--runs", "0"]
+    options = ["--work", str(tmp_path / "work"), "--assets", str(tmp_path), "--epochs", "1", "--rounds", "0"]
     written = ["--json", str(tmp_path / "raw.json"), "--markdown", str(tmp_path / "docs" / "page.md")]
     tools = ["--tools", "litert-quantizer", "edgekit-fast", "input-only"]
     assert quality.main(["--models", "wide_channels", "kws", *tools, *options, *written]) == 1

@@ -28,6 +28,7 @@ from edgekit_convert import graph as editing
 from edgekit_convert.assign import rescue
 from edgekit_convert.assign.costs import CostTable
 from edgekit_convert.assign.gates import Gates, Prover
+from edgekit_convert.assign.placement import place
 from edgekit_convert.calibration import CalibrationSet, Finding, Ready, audit, preprocessing_for
 from edgekit_convert.calibration.data import open_data
 from edgekit_convert.conversion import Conversion
@@ -37,8 +38,9 @@ from edgekit_convert.package import ENTRY as STANDARD_ENTRY
 from edgekit_convert.package import golden_data, standard_metadata
 from edgekit_convert.package.oldest import oldest_runtime
 from edgekit_convert.package.versions import with_versions
-from edgekit_convert.quantize import int8_operators, io_for, operators_of
+from edgekit_convert.quantize import int8_operators, io_for, operators_of, quantize
 from edgekit_convert.ranges import Statistics, measure, statistics_file
+from edgekit_convert.refine.scales import fit_biases
 from edgekit_convert.refine.steps import EFFORTS, Refinery
 from edgekit_convert.rewrite import Rewritten, rewrite
 from edgekit_convert.verify import VerifyReport, runnable_here
@@ -141,15 +143,26 @@ def convert(
         extremes=statistics.extremes,
         rules_ran=True,
     )
-    findings += [item.as_finding() for item in linted]
+    spec = runnable_here(choice)
+    placed = None
+    if recipe == "auto" and choice.spec.kind == "xnnpack":
+        plain, _ = fit_biases(quantize(rewritten, statistics.ranges, io), rewritten)
+        placed = place(
+            plain, rewritten, statistics.ranges, baseline=float_model, costs=costs, spec=spec, progress=tell
+        )  # fmt: skip
+        findings += placed.findings()
+    apart = placed.layers if placed is not None else {}
+    # What was found in operators that stay in float anyway hurts nobody.
+    findings += [item.as_finding() for item in linted if not (item.leave_out and apart.keys() >= set(item.leave_out))]
     refinery = Refinery(
         refining=_in_order(found.parts.refining, pivot),
         held_out=_in_order(found.parts.held_out, pivot),
         io=io,
         recipe=recipe,
-        spec=runnable_here(choice),
+        spec=spec,
         remeasure=lambda model: measured(model, "Measuring ranges after equalisation"),
         progress=tell,
+        layers=placed.layers if placed is not None else None,
     )
     refined = refinery.run(rewritten, statistics, effort)
     findings += [step.finding() for step in refined.steps] + list(refined.findings)
@@ -157,7 +170,6 @@ def convert(
     prover = rescued = None
     if gates.any:
         only = frozenset() if "verify" in sets else held_out
-        spec = runnable_here(choice)
         with contextlib.suppress(EngineError):  # the proof will say that the float model does not run
             prover = Prover(float_model, sets.get("verify", data), metric=metric, spec=spec, only=only)
     if prover is not None and recipe == "auto":
@@ -175,8 +187,8 @@ def convert(
         )
         quantised = rescued.model
         findings += rescued.findings()
-        if cost_table is not None:
-            costs.save(cost_table)
+    if cost_table is not None and (placed is not None or rescued is not None):
+        costs.save(cost_table)
     if io == "uint8":
         quantised = editing.uint8_edges(quantised)
 
@@ -194,7 +206,10 @@ def convert(
         allow_custom=allow_custom,
         metric=metric,
         choice=choice,
-        given_up=frozenset(rescued.layers) if rescued is not None else frozenset(),
+        given_up={
+            **({item.name: item.reason for item in placed.left_out} if placed is not None else {}),
+            **(dict.fromkeys(rescued.layers, "given up for the gate") if rescued is not None else {}),
+        },
         tell=tell,
     )
     decided_on = "the verification data" if "verify" in sets else "held-out calibration data"
@@ -212,6 +227,7 @@ def convert(
             "effort": effort,
             "rewrites": {item.rule.name: item.count for item in rules if item.kept},
             "refinements": [step.to_json() for step in refined.steps],
+            **({"placement": placed.to_json()} if placed is not None else {}),
             **({"gates": gates.to_json()} if gates.any else {}),
             **({"rescue": rescued.to_json()} if rescued is not None else {}),
         },
@@ -355,7 +371,7 @@ def _verify_exported(
     allow_custom: tuple[str, ...],
     metric: Any,
     choice: DelegateChoice,
-    given_up: frozenset[str],
+    given_up: Mapping[str, str],
     tell: Progress,
 ) -> VerifyReport:
     """Write the file, read it back, and check what was read."""

@@ -18,6 +18,7 @@ from edgekit.graph import Subgraph
 from edgekit.inspection import EDGE_OPERATORS
 from edgekit.tensors import Array
 from edgekit_convert.assign.costs import CostTable, Form, change_ns, changes, form_of
+from edgekit_convert.assign.cut import FIRST, SECOND, Link, cheapest
 from edgekit_convert.assign.sensitivity import Alone
 from edgekit_convert.graph.slices import Sliceable, producers
 from edgekit_convert.quantize.mixed import INT16_OPERATORS, with_types
@@ -25,6 +26,14 @@ from edgekit_convert.ranges import Ranges
 from edgekit_convert.refine.ties import copied
 
 Progress = Callable[[str, int, int], None]
+
+#: Operators that compute each value from one value alone: between a DEQUANTIZE and a QUANTIZE a delegate may tabulate them.
+ELEMENTWISE: frozenset[str] = frozenset(
+    {
+        "ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "NEG", "RELU",
+        "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1", "ROUND", "RSQRT", "SIGN", "SIN", "SQRT", "SQUARE", "TANH",
+    }
+)  # fmt: skip
 
 #: The types by their codes in an assignment.
 TYPES: tuple[str, ...] = ("int8", "int16", "float")
@@ -107,6 +116,7 @@ class Network:
         self._weights = np.zeros(len(self._ops))
         self._grids: list[tuple[float, list[int]]] = []
         self._times = np.zeros((3, len(self._ops)))
+        self._lookups = np.full(len(self._ops), np.inf)
         self._changes = np.zeros((3, 3, len(self._flows)))
         self._fixed_noise = self.noise_of_plain = 0.0
 
@@ -156,9 +166,16 @@ class Network:
                     waiting.append(result)
         return sorted(set(needed))
 
-    def learn_times(self, costs: CostTable, ranges: Ranges, progress: Progress) -> None:
-        """Measure, or look up, what each operator and each change of type takes."""
-        wide = self._int16_forms(ranges)
+    def learn_times(self, costs: CostTable, ranges: Ranges, progress: Progress, *, int16: bool = True) -> None:
+        """Measure, or look up, what each operator and each change of type takes.
+
+        Args:
+            costs: the table.
+            ranges: lowest and highest value of each activation.
+            progress: called as ``progress(step, done, total)``.
+            int16: whether int16 forms count.
+        """
+        wide = self._int16_forms(ranges) if int16 else {}
         forms: list[dict[int, Form]] = []
         for number, (op, original) in enumerate(zip(self._ops, self._originals, strict=True)):
             found = {INT8 if self.plain[number] == INT8 else FLOAT: form_of(self._whole, op)}
@@ -204,9 +221,55 @@ class Network:
         ]  # fmt: skip
         return {number: form_of(whole, ops[number]) for number in self._numbers(self._able[INT16])}
 
+    def learn_lookups(self, costs: CostTable, ranges: Ranges) -> None:
+        """Measure what one float operator between int8 neighbours takes, which a delegate may make a table of 256 values."""
+        forms = {}
+        for number in self._numbers(self._able[FLOAT]):
+            op, original = self._ops[number], self._originals[number]
+            if original is None or op.name not in ELEMENTWISE:
+                continue
+            plain, exact = form_of(self._whole, op), form_of(self._exact, original)
+            island = with_types(plain.content, exact.content, ranges, {self.names[number]: "float"})
+            forms[number] = Form(f"float between int8 {plain.key}", island)
+        costs.measure([list(forms.values())])
+        for number, form in forms.items():
+            time = costs.ns(form.key)
+            self._lookups[number] = np.inf if time is None else time
+
+    def cheapest(self, reluctance: float) -> Array:
+        """The assignment of int8 and float that takes least time, by the times that were learned.
+
+        Args:
+            reluctance: what a time in float counts beside one in int8.
+        """
+        int8 = np.where(self.plain == INT8, np.minimum(self._times[INT8], reluctance * self._lookups), np.inf)
+        float_ = np.where(self._able[FLOAT] | (self.plain == FLOAT), self._times[FLOAT] * reluctance, np.inf)
+        fixed = {INT8: FIRST, FLOAT: SECOND}
+        links = []
+        for place, flow in enumerate(self._flows):
+            ends = tuple(flow.readers)
+            if flow.maker is not None and flow.edge is not None:
+                ends += (fixed.get(flow.edge, FIRST),)
+            maker = (
+                flow.maker if flow.maker is not None else fixed.get(flow.edge if flow.edge is not None else INT8, FIRST)
+            )
+            links.append(Link(maker, ends, self._changes[INT8, FLOAT, place], self._changes[FLOAT, INT8, place]))
+        in_float = np.array(cheapest(int8.tolist(), float_.tolist(), links), bool)
+        alone = ~in_float & (reluctance * self._lookups < self._times[INT8]) & self._able[FLOAT]
+        return np.where((in_float | alone) & self._able[FLOAT], np.uint8(FLOAT), self.plain).astype(np.uint8)
+
     @staticmethod
     def _numbers(chosen: Array) -> list[int]:
         return [int(number) for number in np.flatnonzero(chosen)]
+
+    def time_of(self, number: int, kind: int) -> float:
+        """Nanoseconds of one operator alone; infinite where it has no such form."""
+        return float(self._times[kind][number])
+
+    def int8_share(self, row: Array) -> float:
+        """Share of the operators' time in float that stays in int8."""
+        weight = np.where(np.isfinite(self._times[FLOAT]), self._times[FLOAT], 0.0) + 1.0
+        return float(weight[row == INT8].sum() / weight.sum())
 
     def noise(self, rows: Array) -> Array:
         """Estimated noise share at the outputs for each assignment."""

@@ -8,12 +8,13 @@ are; only constants and scales change.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from edgekit.errors import ConversionError
 from edgekit.inspection import inspect
+from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateSpec
 from edgekit.tensors import Array
 from edgekit_convert.calibration import Finding
@@ -115,6 +116,7 @@ class Refinery:
         spec: the delegate that will run the model.
         remeasure: measures another float model on all calibration data.
         progress: called as ``progress(step, done, total)``.
+        layers: operators that get another type than the recipe's, see ``quantize.mixed.with_types``.
     """
 
     def __init__(
@@ -127,10 +129,12 @@ class Refinery:
         spec: DelegateSpec,
         remeasure: Callable[[bytes], Statistics],
         progress: Progress,
+        layers: Mapping[str, str] | None = None,
     ) -> None:
         self._refining, self._held_out = refining, held_out
         self._io, self._recipe, self._spec = io, recipe, spec
         self._remeasure, self._tell = remeasure, progress
+        self._layers = layers
         self._steps: list[Step] = []
 
     def run(self, float_model: bytes, statistics: Statistics, effort: str) -> Refined:
@@ -167,7 +171,9 @@ class Refinery:
         return Refined(state.model, state.float_model, state.ranges, tuple(self._steps), tuple(findings))
 
     def _quantised(self, float_model: bytes, ranges: Ranges) -> tuple[bytes, int]:
-        return fit_biases(quantize(float_model, ranges, self._io, recipe=self._recipe), float_model)
+        return fit_biases(
+            quantize(float_model, ranges, self._io, recipe=self._recipe, layers=self._layers), float_model
+        )
 
     def _stages(self, state: _State, effort: str) -> list[_Stage]:
         if effort == "fast" or self._recipe not in ("auto", "int8"):
@@ -220,7 +226,7 @@ class Refinery:
     ) -> tuple[_State, float]:
         self._tell("Measuring each activation's noise", 0, 0)
         found = search_ranges(
-            state.float_model, state.ranges, self._refining[:count], self._held_out[:count],
+            state.float_model, _quantised_only(state), self._refining[:count], self._held_out[:count],
             lambda done, total: self._tell("Searching ranges", done, total), cover=_COVER[effort],
         )  # fmt: skip
         moved = [item for item in found if item.after != item.before]
@@ -277,6 +283,12 @@ class Refinery:
         if state is not start and self._held_out is not self._refining and len(everything) > len(samples):
             state, _ = walked(everything, step, rounding=rounding)
         return state, noise
+
+
+def _quantised_only(state: _State) -> Ranges:
+    """The ranges of the tensors that are integers in the file."""
+    integer = {tensor.name for tensor in ModelFile.read(state.plain).graph.main.tensors if tensor.dtype == "int8"}
+    return {name: item for name, item in state.ranges.items() if name in integer}
 
 
 def _bounded(budget: float, macs: int) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgekit.errors import DataError, EngineError, GateError, OptionError
-from edgekit.inspection import inspect
+from edgekit.inspection import EDGE_OPERATORS, inspect
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
 from edgekit.runtime.session import Session
@@ -355,7 +356,7 @@ def verify(
     choice: DelegateChoice,
     progress: Callable[[str, int, int], None],
     recipe: str = "auto",
-    given_up: frozenset[str] = frozenset(),
+    given_up: Mapping[str, str] = MappingProxyType({}),
 ) -> VerifyReport:
     """Check the exported file and compare it with the float model.
 
@@ -371,7 +372,7 @@ def verify(
         choice: the target's delegate; one that cannot run a model here is replaced by XNNPACK.
         progress: called as ``progress(step, done, total)``.
         recipe: what the file claims to be, and is checked for.
-        given_up: operators that left int8 for a gate, by the name of their first output.
+        given_up: why operators left int8, by the name of their first output.
     """
     spec = runnable_here(choice)
     runnable = DelegateChoice(spec, choice.reason)
@@ -395,7 +396,12 @@ def verify(
     except EngineError as error:
         failure, partitions = str(error), "none"
     main = exported.graph.main
-    left = frozenset(n for n, op in enumerate(main.ops) if op.outputs and main.tensors[op.outputs[0]].name in given_up)
+    left = {
+        number: given_up[name]
+        for number, op in enumerate(main.ops)
+        for name in _int8_names(main.tensors[op.outputs[0]].name if op.outputs else "")
+        if name in given_up and op.name not in EDGE_OPERATORS
+    }
     float_ops = reasons(seen, int8_operators, recipe, left)
     return VerifyReport(
         checks=(
@@ -411,6 +417,11 @@ def verify(
         int8_mac_share=seen.int8_mac_share,
         float_ops=float_ops,
     )
+
+
+def _int8_names(name: str) -> tuple[str, ...]:
+    """A tensor's name, and what ``quantize.mixed`` made it from."""
+    return (name, *(name.removesuffix(ending) for ending in ("_float32", "_int16") if name.endswith(ending)))
 
 
 def runnable_here(choice: DelegateChoice) -> DelegateSpec:

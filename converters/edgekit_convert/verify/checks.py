@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def why_float(name: str, operators: frozenset[str], recipe: str = "auto") -> str
 
 
 def reasons(
-    seen: Inspection, operators: frozenset[str], recipe: str, given_up: frozenset[int] = frozenset()
+    seen: Inspection, operators: frozenset[str], recipe: str, given_up: Mapping[int, str] = MappingProxyType({})
 ) -> tuple[tuple[str, str], ...]:
     """The operators that still compute on floats, each with why.
 
@@ -72,11 +73,11 @@ def reasons(
         seen: the exported file.
         operators: see ``why_float``.
         recipe: the file's.
-        given_up: places of the operators that left int8 for a gate.
+        given_up: why operators left int8, by their places.
     """
     schemes = {layer.index: layer.scheme for layer in seen.layers}
     return tuple(
-        (op.name, "given up for the gate")
+        (op.name, given_up[op.index])
         if op.index in given_up
         else (op.name, _WHY_SCHEME.get(schemes.get(op.index, ""), "") or why_float(op.name, operators, recipe))
         for op in seen.float_ops
