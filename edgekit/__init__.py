@@ -24,6 +24,7 @@ from edgekit.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from edgekit.api import convert as convert
+    from edgekit.api import delegate_report as delegate_report
     from edgekit.api import load as load
     from edgekit.api import verify as verify
     from edgekit.api import verify_golden as verify_golden
@@ -69,6 +70,7 @@ _LAZY: dict[str, str] = {
     "VerifyReport": "edgekit_convert",
     "benchmark": "edgekit.bench",
     "convert": "edgekit.api",
+    "delegate_report": "edgekit.api",
     "inspect": "edgekit.inspection",
     "load": "edgekit.api",
     "read_log": "edgekit.runtime.logfile",
@@ -109,6 +111,7 @@ __all__ = [
     "__version__",
     "benchmark",
     "convert",
+    "delegate_report",
     "inspect",
     "load",
     "read_log",

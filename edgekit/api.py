@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgekit.golden import GoldenReport
     from edgekit.preprocess import Preprocessing
     from edgekit_convert import Conversion, VerifyReport
+    from edgekit_convert.delegate.report import DelegateReport
 
 
 def choose(
@@ -97,6 +98,7 @@ def convert(
     preprocessing: Mapping[str, Preprocessing] | None = None,
     labels: Sequence[str] | None = None,
     device: str | None = None,
+    delegate_rules: bool = True,
     verify: Any = None,
     metric: Any = "accuracy",
     min_agreement: float | None = None,
@@ -104,6 +106,7 @@ def convert(
     min_sqnr: float | None = None,
     keep_failing: bool = False,
     cost_table: str | os.PathLike[str] | None = None,
+    runtime_python: str | os.PathLike[str] | None = None,
     statistics: str | os.PathLike[str] | None = None,
     samples: int = 1000,
     allow_custom: Sequence[str] = (),
@@ -118,8 +121,9 @@ def convert(
             samples, a function that returns a new iterator, or the command line's text form
             (``file.npy``, ``file.npz:key``, ``file.npz:x=key,y=key``, a folder of images, ``module:function``).
         output: where to write the model; ``None`` leaves that to ``Conversion.save``.
-        recipe: ``auto`` or ``int8``: int8 activations and weights. Both quantise every operator that has an int8 form; ``int8``
-            fails when an operator has none. ``int16x8``: int16 activations, int8 weights. ``dynamic``: int8 weights,
+        recipe: ``auto``: int8 activations and weights wherever that is fastest on the target's delegate, by measurement; what
+            stays in float is named with its reason. ``int8``: every operator in int8; fails when one has no such form, and
+            tells what it costs. ``int16x8``: int16 activations, int8 weights. ``dynamic``: int8 weights,
             activations quantised at run time. ``float16`` and ``weights``: weights stored as float16 or int8, computing in
             float.
         effort: ``fast``: true minimum and maximum ranges and bias correction; ``default``: channel equalisation, range search
@@ -134,6 +138,7 @@ def convert(
         preprocessing: by input name, instead of the three options above.
         labels: class names, in output order.
         device: a profile id: the device that the model is for; ``None`` for this machine.
+        delegate_rules: whether operators that the target's delegate leaves outside in int8 may be respelled as ones that it takes.
         verify: data like ``calibration``, with labels where there are some, that the proof runs on as well.
         metric: ``accuracy``, or a function ``(outputs, labels) -> float``, or ``module:function``.
         min_agreement: a gate: the least share of samples with the same top class as the float model (0.99, or 99 for per cent).
@@ -144,6 +149,7 @@ def convert(
         keep_failing: return (and write) a model that fails a gate or check as well; ``report.passed`` tells.
         cost_table: a JSON file of measured operator times: read where it exists, extended and written, so that a conversion
             that chose by time can be repeated.
+        runtime_python: a Python whose runtime the target has, such as tflite-runtime: times are measured in it.
         statistics: a file of activation statistics: read where it exists, else written after measuring.
         samples: use at most this many samples of each data set, spread evenly.
         allow_custom: names of custom operators that may stay in the model.
@@ -174,17 +180,30 @@ def convert(
         preprocessing=preprocessing,
         labels=labels,
         choice=choose(None, device=device),
+        target=_elsewhere(device),
+        delegate_rules=delegate_rules,
         verify=verify,
         metric=metric,
         gates=gates,
         keep_failing=keep_failing,
         cost_table=Path(cost_table) if cost_table is not None else None,
+        runtime_python=os.fspath(runtime_python) if runtime_python is not None else None,
         statistics_path=Path(statistics) if statistics is not None else None,
         samples=samples,
         allow_custom=tuple(allow_custom),
         overwrite=overwrite,
         progress=progress,
     )
+
+
+def _elsewhere(device: str | None) -> str | None:
+    """The name of a device that is not this machine."""
+    if device is None:
+        return None
+    import edgekit_profiles
+
+    target = edgekit_profiles.find_target(device)
+    return None if target.here else target.name
 
 
 def verify(
@@ -267,3 +286,48 @@ def verify_golden(
 
     model = source if isinstance(source, ModelFile) else ModelFile.read(source)
     return golden.check(model, choose(model, delegate=delegate, device=device, threads=threads), engine=engine)
+
+
+def delegate_report(
+    source: str | os.PathLike[str] | bytes | ModelFile,
+    *,
+    delegate: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    measure: bool = False,
+    runtime_python: str | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> DelegateReport:
+    """Find out what a delegate takes of a model, why it leaves the other operators outside, and what these cost.
+
+    Everything is learned from the runtime itself, with small models; what was learned is remembered in the user's cache folder.
+
+    Args:
+        source: a ``.tflite`` file, its bytes, or a ``ModelFile``.
+        delegate: see ``load``, as the next two.
+        device: see ``load``; of a device that is not this machine the report is a prediction.
+        threads: see ``load``.
+        measure: whether to measure what the operators outside take, which lasts seconds; not for another device or runtime.
+        runtime_python: another Python, whose runtime is asked: tflite-runtime where it has that, else LiteRT.
+        progress: called as ``progress(step, done, total)``.
+
+    Returns:
+        The report: ``partitions``, ``outside`` with a reason and a time for each operator, ``summary()``.
+
+    Raises:
+        EdgekitError: the model or the delegate is not usable, the runtime does not load the model, or ai-edge-litert, which takes
+            models apart, is not installed.
+    """
+    from edgekit_convert.delegate.learned import Capabilities
+    from edgekit_convert.delegate.report import delegate_report as report
+
+    model = source if isinstance(source, ModelFile) else ModelFile.read(source)
+    spec = choose(model, delegate=delegate, device=device, threads=threads).spec
+    return report(
+        model,
+        spec,
+        measure=measure,
+        learned=Capabilities(spec.kind, python=runtime_python) if runtime_python is not None else None,
+        target=_elsewhere(device),
+        progress=progress or (lambda step, done, total: None),
+    )

@@ -28,6 +28,19 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.longrepr = f"{item.nodeid} was skipped, and nothing may skip here: {report.longrepr}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What is learned of delegates is remembered in a folder of the tests, not in the user's; processes inherit it."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("EDGEKIT_CACHE_DIR")
+    os.environ["EDGEKIT_CACHE_DIR"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["EDGEKIT_CACHE_DIR"]
+    else:
+        os.environ["EDGEKIT_CACHE_DIR"] = before
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder with real models and data for measuring, beside the checkout."""

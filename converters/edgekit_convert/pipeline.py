@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import tempfile
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgekit import manifest as packing
-from edgekit.errors import ConversionError, EngineError, OptionError, one_of
+from edgekit.errors import ConversionError, EdgekitError, EngineError, OptionError, one_of
 from edgekit.files import check_writable, write_whole
 from edgekit.golden import Golden
 from edgekit.manifest import Manifest
@@ -28,10 +29,12 @@ from edgekit_convert import graph as editing
 from edgekit_convert.assign import rescue
 from edgekit_convert.assign.costs import CostTable
 from edgekit_convert.assign.gates import Gates, Prover
-from edgekit_convert.assign.placement import place
+from edgekit_convert.assign.placement import place, strict_cost
+from edgekit_convert.assign.timer import Elsewhere
 from edgekit_convert.calibration import CalibrationSet, Finding, Ready, audit, preprocessing_for
 from edgekit_convert.calibration.data import open_data
 from edgekit_convert.conversion import Conversion
+from edgekit_convert.delegate.report import delegate_report
 from edgekit_convert.frontends import Source, open_source
 from edgekit_convert.lint import lint
 from edgekit_convert.package import ENTRY as STANDARD_ENTRY
@@ -40,9 +43,11 @@ from edgekit_convert.package.oldest import oldest_runtime
 from edgekit_convert.package.versions import with_versions
 from edgekit_convert.quantize import int8_operators, io_for, operators_of, quantize
 from edgekit_convert.ranges import Statistics, measure, statistics_file
+from edgekit_convert.refine.judge import Judge
 from edgekit_convert.refine.scales import fit_biases
 from edgekit_convert.refine.steps import EFFORTS, Refinery
 from edgekit_convert.rewrite import Rewritten, rewrite
+from edgekit_convert.rewrite.delegate import DelegateRewritten, in_one_line, rewrite_for_delegate
 from edgekit_convert.verify import VerifyReport, runnable_here
 from edgekit_convert.verify import verify as prove
 
@@ -50,8 +55,8 @@ Progress = Callable[[str, int, int], None]
 #: The float stage may differ from the original framework by rounding only.
 _FLOAT_TOLERANCE = 1e-3
 _FLOAT_SAMPLES = 8
-#: Samples that the rescue estimates on.
-_RESCUE_SAMPLES = 32
+#: Samples that the rescue estimates on, and those that decide between types that are about as fast.
+_RESCUE_SAMPLES, _PLACEMENT_SAMPLES = 32, 16
 
 
 def convert(
@@ -68,18 +73,24 @@ def convert(
     preprocessing: Mapping[str, Preprocessing] | None,
     labels: Sequence[str] | None,
     choice: DelegateChoice,
+    target: str | None,
+    delegate_rules: bool,
     verify: Any,
     metric: Any,
     gates: Gates,
     keep_failing: bool,
     cost_table: Path | None,
+    runtime_python: str | None,
     statistics_path: Path | None,
     samples: int,
     allow_custom: tuple[str, ...],
     overwrite: bool,
     progress: Progress | None,
 ) -> Conversion:
-    """Convert and prove. ``edgekit.convert`` documents the arguments; ``choice`` is the target's delegate."""
+    """Convert and prove.
+
+    ``edgekit.convert`` documents the arguments; ``choice`` is the target's delegate, ``target`` its name where it is not this machine.
+    """
     tell: Progress = progress or (lambda step, done, total: None)
     io = io_for(recipe, io)
     one_of(effort, EFFORTS, "effort")
@@ -112,7 +123,10 @@ def convert(
         )
     data, sets = _fixed(sets, pivot)
     gates.check_possible(pivot, data, sets.get("verify"))
-    costs = CostTable.open(cost_table, runnable_here(choice))
+    spec = runnable_here(choice)
+    costs = CostTable.open(cost_table, spec, Elsewhere(spec, runtime_python) if runtime_python is not None else None)
+    if runtime_python is not None:
+        costs.check_timer()
     if cost_table is not None:
         check_writable(cost_table, overwrite=True)
     found = audit(
@@ -129,6 +143,14 @@ def convert(
     rewritten, rules = rewrite(float_model, data)
     findings += [_rule_finding(item) for item in rules]
 
+    respelled: tuple[DelegateRewritten, ...] = ()
+    if delegate_rules and choice.spec.kind == "xnnpack":
+        rewritten, respelled = rewrite_for_delegate(
+            rewritten, data, recipe=recipe, io=io, spec=spec, ranges=None, costs=costs, progress=tell
+        )
+        line = in_one_line(respelled)
+        findings += [Finding("note", "delegate-rewrite", f"{line}.")] if line is not None else []
+
     held_out = found.parts.held_out_numbers
 
     def measured(model: bytes, step: str) -> Statistics:
@@ -143,14 +165,20 @@ def convert(
         extremes=statistics.extremes,
         rules_ran=True,
     )
-    spec = runnable_here(choice)
     placed = None
     if recipe == "auto" and choice.spec.kind == "xnnpack":
         plain, _ = fit_biases(quantize(rewritten, statistics.ranges, io), rewritten)
         placed = place(
-            plain, rewritten, statistics.ranges, baseline=float_model, costs=costs, spec=spec, progress=tell
-        )  # fmt: skip
-        findings += placed.findings()
+            plain,
+            rewritten,
+            statistics.ranges,
+            baseline=float_model,
+            costs=costs,
+            noise=_judged_by(rewritten, _in_order(found.parts.refining[:_PLACEMENT_SAMPLES], pivot), spec),
+            prefer=[name for item in linted for name in item.leave_out],
+            progress=tell,
+        )
+        findings += placed.findings(target)
     apart = placed.layers if placed is not None else {}
     # What was found in operators that stay in float anyway hurts nobody.
     findings += [item.as_finding() for item in linted if not (item.leave_out and apart.keys() >= set(item.leave_out))]
@@ -167,6 +195,8 @@ def convert(
     refined = refinery.run(rewritten, statistics, effort)
     findings += [step.finding() for step in refined.steps] + list(refined.findings)
     quantised = refined.model
+    if recipe == "int8" and choice.spec.kind == "xnnpack":
+        findings += strict_cost(quantised, float_model, costs).findings()
     prover = rescued = None
     if gates.any:
         only = frozenset() if "verify" in sets else held_out
@@ -187,7 +217,7 @@ def convert(
         )
         quantised = rescued.model
         findings += rescued.findings()
-    if cost_table is not None and (placed is not None or rescued is not None):
+    if cost_table is not None and recipe in ("auto", "int8"):
         costs.save(cost_table)
     if io == "uint8":
         quantised = editing.uint8_edges(quantised)
@@ -212,6 +242,8 @@ def convert(
         },
         tell=tell,
     )
+    partitions = _partitions(quantised, spec, target, costs)
+    findings += partitions
     decided_on = "the verification data" if "verify" in sets else "held-out calibration data"
     report = _with_gates(report, gates, prover, quantised, decided_on)
     findings += _chance(report, pivot)
@@ -226,6 +258,7 @@ def convert(
             "device": choice.profile_id,
             "effort": effort,
             "rewrites": {item.rule.name: item.count for item in rules if item.kept},
+            **({"delegate_rewrites": [item.to_json() for item in respelled]} if respelled else {}),
             "refinements": [step.to_json() for step in refined.steps],
             **({"placement": placed.to_json()} if placed is not None else {}),
             **({"gates": gates.to_json()} if gates.any else {}),
@@ -262,6 +295,28 @@ def _statistics(
     statistics = measured(model, step)
     statistics_file.save(path, statistics, fingerprint=fingerprint, model_sha256=sha256)
     return statistics, []
+
+
+def _judged_by(float_model: bytes, samples: Sequence[Sequence[Array]], spec: DelegateSpec) -> Callable[[bytes], float]:
+    """What tells a file's noise share on some samples; nothing is run before it is asked."""
+    judge = functools.cache(lambda: Judge(float_model, samples, spec))
+    return lambda model: float(judge().noise(model).mean())
+
+
+def _partitions(model: bytes, spec: DelegateSpec, target: str | None, costs: CostTable) -> list[Finding]:
+    """What the delegate leaves outside of the finished file, and why."""
+    try:
+        if spec.kind != "xnnpack" or not costs.timer.outside(model):
+            return []
+        report = delegate_report(ModelFile.read(model), spec, target=target)
+    except EdgekitError:  # the proof says what does not load
+        return []
+    rows = [
+        f"{group.name} ×{group.count} outside the delegate: {group.text}"
+        for group in report.groups()
+        if group.text is not None
+    ]
+    return [Finding("note", "partitions", text) for text in (f"{report.summary()}.", *rows)]
 
 
 def _with_gates(report: VerifyReport, gates: Gates, prover: Prover | None, model: bytes, on: str) -> VerifyReport:

@@ -86,6 +86,11 @@ _DATA = "DATA"
     help="Measured operator times (JSON): read where it exists, extended and written.",
 )
 @click.option(
+    "--runtime-python",
+    metavar="PYTHON",
+    help="A Python whose runtime the target has, such as tflite-runtime: times are measured in it.",
+)
+@click.option(
     "--statistics",
     type=click.Path(path_type=Path),
     help="Activation statistics (.npz): read where it exists, else written after measuring.",
@@ -123,6 +128,7 @@ def command(
     min_sqnr: float | None,
     keep_failing: bool,
     cost_table: Path | None,
+    runtime_python: str | None,
     statistics: Path | None,
     samples: int,
     allow_custom: tuple[str, ...],
@@ -161,6 +167,7 @@ def command(
             min_sqnr=min_sqnr,
             keep_failing=keep_failing,
             cost_table=cost_table,
+            runtime_python=runtime_python,
             statistics=statistics,
             samples=samples,
             allow_custom=allow_custom,

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from edgekit.cli.output import console, print_json, print_pairs
+from edgekit.cli.delegated import Seen, look, print_outside
+from edgekit.cli.output import console, print_json, print_pairs, progress_bar
 from edgekit.cli.proof import print_findings, print_verification
 from edgekit.errors import ModelFileError
 from edgekit.inspection import Inspection
@@ -26,16 +27,34 @@ _SCHEMES = {
 
 @click.command("inspect")
 @click.argument("file")
+@click.option(
+    "--costs", is_flag=True, help="Measure what the operators cost that the delegate leaves outside; takes seconds."
+)
+@click.option(
+    "--runtime-python",
+    metavar="PYTHON",
+    help="Ask the runtime of another Python what XNNPACK takes there: tflite-runtime, or another LiteRT.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def command(file: str, as_json: bool) -> None:
-    """Show what a .tflite file holds and what a delegate takes of it."""
-    from edgekit.inspection import inspect
+def command(file: str, costs: bool, runtime_python: str | None, as_json: bool) -> None:
+    """Show what a .tflite file holds and what a delegate takes of it.
 
-    seen = inspect(file)
+    Why XNNPACK leaves operators outside is tried out, one operator at a time, and remembered.
+    """
+    from edgekit.inspection import inspect
+    from edgekit.modelfile import ModelFile
+    from edgekit.runtime.delegates import DelegateSpec
+
+    model = ModelFile.read(file)
+    seen = inspect(model)
+    with progress_bar(enabled=costs) as progress:
+        spec = DelegateSpec("xnnpack", threads=1)
+        delegated = look(model, spec, measure=costs, python=runtime_python, progress=progress)
     if as_json:
-        print_json(seen.to_json())
+        print_json({**seen.to_json(), "delegate": delegated.to_json()})
         return
-    print_pairs(seen.path, _pairs(seen))
+    print_pairs(seen.path, _pairs(seen, delegated, asked=runtime_python is not None))
+    print_outside(delegated)
     if seen.manifest is None:
         console().print("No edgekit manifest in the file: calibration and proof are not known.", style="dim")
     else:
@@ -50,7 +69,7 @@ def command(file: str, as_json: bool) -> None:
             ) from error
 
 
-def _pairs(seen: Inspection) -> list[tuple[str, str]]:
+def _pairs(seen: Inspection, delegated: Seen, *, asked: bool) -> list[tuple[str, str]]:
     share = seen.int8_mac_share
     kind = "fully int8" if seen.fully_int8 else "float" if share in (0, None) and seen.float_ops else "mixed"
     schemes = seen.schemes()
@@ -75,14 +94,23 @@ def _pairs(seen: Inspection) -> list[tuple[str, str]]:
         ("layers with weights", ", ".join(f"{name} x{count}" for name, count in schemes.items()) or "none"),
         ("operators in float", ", ".join(left) or "none"),
         ("custom and Flex operators", ", ".join([*seen.custom_ops, *seen.flex_ops]) or "none"),
-        ("loads in", seen.engine or f"nothing here: {seen.load_error}"),
-        ("delegated", str(seen.partitions) if seen.partitions else "not known"),
+        ("loads in", seen.engine or f"nothing here: {delegated.problem or seen.load_error}"),
+        ("delegated", _delegated(seen, delegated, asked=asked)),
         *(
             [("note", "operator codes are in the form of TensorFlow before 2.4; some tools misread the file")]
             if seen.old_operator_codes
             else []
         ),
     ]
+
+
+def _delegated(seen: Inspection, delegated: Seen, *, asked: bool) -> str:
+    """What the runtime takes that was asked: the one here, or another Python's."""
+    if asked and delegated.problem is not None:
+        return f"not loaded: {delegated.problem}"
+    if delegated.report is not None:
+        return f"{delegated.report.summary()}{f' ({delegated.report.runtime})' if asked else ''}"
+    return str(seen.partitions) if seen.partitions else "not known"
 
 
 def _macs(seen: Inspection) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
+from edgekit.cli.delegated import Seen, look, print_outside
 from edgekit.cli.output import print_json, print_pairs, print_table
 from edgekit.errors import DelegateError, EngineError
 from edgekit.inspection import inspect
@@ -26,6 +27,7 @@ class _Loaded:
         mac_share: its share of the multiply-accumulates; ``None`` when the model has none.
         problem: why the model was not loaded.
         failed: whether the target is this machine and cannot run the model so.
+        seen: why operators are outside; of another machine, what is predicted for it from the runtime here.
     """
 
     engine: str | None = None
@@ -33,6 +35,7 @@ class _Loaded:
     mac_share: float | None = None
     problem: str | None = None
     failed: bool = False
+    seen: Seen = field(default_factory=Seen)
 
 
 @click.command("plan")
@@ -46,7 +49,7 @@ def command(ctx: click.Context, model: str, device: str | None, threads: int | N
     file = ModelFile.read(model)
     target = find_target(device)
     choice = choose_for(target, file, threads)
-    loaded = _load(file, choice.spec) if target.here else _Loaded(problem=f"this machine is not {target.name}")
+    loaded = _load(file, choice.spec) if target.here else _predict(file, choice.spec, target.name)
     if as_json:
         print_json(
             {
@@ -74,6 +77,7 @@ def command(ctx: click.Context, model: str, device: str | None, threads: int | N
                 *_pairs(loaded),
             ],
         )
+        print_outside(loaded.seen)
         print_table("Not used", ("delegate", "why not"), [(item.kind, item.reason) for item in choice.rejected])
     if loaded.failed:
         ctx.exit(1)
@@ -89,7 +93,13 @@ def _load(model: ModelFile, spec: DelegateSpec) -> _Loaded:
     seen = inspect(model, partitions=False)
     outside = set(report.outside)
     taken = sum(op.macs for op in seen.ops if op.index not in outside)
-    return _Loaded(engine, report, taken / seen.macs if seen.macs else None)
+    return _Loaded(engine, report, taken / seen.macs if seen.macs else None, seen=look(model, spec))
+
+
+def _predict(model: ModelFile, spec: DelegateSpec, device: str) -> _Loaded:
+    """What the runtime here takes, as a prediction for a device that is not here; of XNNPACK only."""
+    seen = look(model, spec, target=device) if spec.kind == "xnnpack" else Seen()
+    return _Loaded(problem=f"this machine is not {device}", seen=seen)
 
 
 def _threads(spec: DelegateSpec) -> str:
@@ -98,7 +108,10 @@ def _threads(spec: DelegateSpec) -> str:
 
 def _pairs(loaded: _Loaded) -> list[tuple[str, str]]:
     if loaded.partitions is None:
-        return [("would take", f"{'not loaded' if loaded.failed else 'not tried'}: {loaded.problem}")]
+        pairs = [("would take", f"{'not loaded' if loaded.failed else 'not tried'}: {loaded.problem}")]
+        if loaded.seen.report is not None:
+            pairs.append(("predicted", f"{loaded.seen.report.partitions}, as {loaded.seen.report.runtime} does here"))
+        return pairs
     pairs = [("would take", str(loaded.partitions))]
     if loaded.mac_share is not None:
         pairs.append(("of the work", f"{100 * loaded.mac_share:.1f} % of the multiply-accumulates"))
@@ -111,4 +124,5 @@ def _json(loaded: _Loaded) -> dict[str, Any]:
         "partitions": loaded.partitions.to_json() if loaded.partitions is not None else None,
         "mac_share": loaded.mac_share,
         "problem": loaded.problem,
+        "delegate": loaded.seen.to_json(),
     }

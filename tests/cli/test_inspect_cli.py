@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import ai_edge_litert
+import one_op_models as ones
 import pytest
 import tiny_models as models
 from click.testing import CliRunner, Result
 
+from edgekit.api import delegate_report
 from edgekit.cli import cli
 from edgekit.inspection import inspect
 from edgekit.preprocess import Preprocessing
 from edgekit_convert.quantize import quantize
 
 DENSE_RANGES = {"x": (-4.0, 4.0), "logits": (-8.0, 8.0), "probabilities": (0.0, 1.0)}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cache folder."""
+    monkeypatch.setenv("EDGEKIT_CACHE_DIR", str(tmp_path / "cache"))
 
 
 def run(*arguments: object) -> Result:
@@ -145,7 +155,14 @@ def test_json(case: Shown, tmp_path: Path) -> None:
     path.write_bytes(case.content)
     result = run(path, "--json")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert json.loads(result.stdout) == json.loads(json.dumps(inspect(path).to_json()))
+    data = json.loads(result.stdout)
+    delegated = data.pop("delegate")
+    assert data == json.loads(json.dumps(inspect(path).to_json()))
+    if data["partitions"] is None:
+        assert (delegated["report"], "Mystery" in delegated["problem"]) == (None, True)
+    else:
+        report = delegate_report(path, delegate="xnnpack", threads=1)
+        assert delegated == {"report": json.loads(json.dumps(report.to_json())), "problem": None, "missing": None}
 
 
 @pytest.mark.parametrize("name", ["a[bold]b.tflite", "a[x=1]b.tflite", "a:smile:b.tflite", "ä€😀.tflite", "a b.tflite"])
@@ -221,3 +238,68 @@ def test_a_manifest_edited_by_hand(tmp_path: Path) -> None:
     result = run(path)
     assert (result.exit_code, "Traceback" in result.output) == (2, False)
     assert "not as edgekit writes them" in result.stderr
+
+
+class TestDelegate:
+    """What XNNPACK leaves outside."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        """A model of one operator that it leaves."""
+        path = tmp_path / "hard_swish.tflite"
+        path.write_bytes(ones.hard_swish())
+        return path
+
+    def test_reasons(self, path: Path) -> None:
+        """Why, and on which runtime that was tried; no costs."""
+        result = run(path)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert "Left outside by xnnpack (tried on ai-edge-litert " in result.stdout
+        assert "XNNPACK has no kernel for HARD_SWISH in int8; in float32 it is taken." in plain(result)
+        assert "costs" not in result.stdout
+
+    def test_costs(self, path: Path) -> None:
+        """On request they are measured, with progress on stderr."""
+        result = run(path, "--costs")
+        assert result.exit_code == 0
+        assert "Measuring …" in result.stderr
+        for words in (" ms in all, ", " ms outside", "costs", "of the run"):
+            assert words in plain(result)
+        data = json.loads(run(path, "--costs", "--json").stdout)["delegate"]["report"]
+        assert data["outside"][0]["ns"] > 0
+        assert 0 < data["whole_ns"]
+
+    def test_another_python(self, path: Path) -> None:
+        """Its runtime is asked and named; this one's own Python has LiteRT."""
+        result = run(path, "--runtime-python", sys.executable)
+        assert result.exit_code == 0, result.output
+        assert "0 of 1 operators in 0 partitions (ai-edge-litert " in plain(result)
+
+    def test_a_python_that_does_not_exist(self, path: Path) -> None:
+        """One message, exit code 2."""
+        result = run(path, "--runtime-python", path.parent / "absent")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "cannot say what a delegate takes: it could not be started" in result.stderr
+
+    def test_no_times_of_another_python(self, path: Path) -> None:
+        """Wrong usage."""
+        result = run(path, "--costs", "--runtime-python", sys.executable)
+        assert result.exit_code == 2
+        assert "times are measured with the interpreter of this process" in result.stderr
+
+    def test_without_the_parts_that_take_models_apart(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The partitions are shown all the same, and what is missing is named."""
+        monkeypatch.delattr(ai_edge_litert, "schema_py_generated", raising=False)
+        monkeypatch.setitem(sys.modules, "ai_edge_litert.schema_py_generated", None)
+        result = run(path)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert "delegated xnnpack: 0 of 1 operators in 0 partitions" in plain(result)
+        assert "Why operators are outside is not known: editing a model needs ai-edge-litert" in plain(result)
+        assert json.loads(run(path, "--json").stdout)["delegate"]["report"] is None
+
+    def test_a_model_that_the_delegate_refuses(self, path: Path) -> None:
+        """The operator in its way is named."""
+        path.write_bytes(ones.conv(out_scale=0.0025 / 300))
+        result = run(path)
+        assert result.exit_code == 0
+        assert "Refused is 'out0': CONV_2D in int8" in plain(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import one_op_models as ones
 import pytest
 import tiny_models as models
 from click.testing import CliRunner, Result
@@ -17,8 +18,9 @@ from edgekit_profiles import find_target
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty folder of the user's own profiles."""
+    """An empty folder of the user's own profiles, and an empty cache."""
     monkeypatch.setenv("EDGEKIT_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setenv("EDGEKIT_CACHE_DIR", str(tmp_path / "cache"))
 
 
 def run(*arguments: str | Path) -> Result:
@@ -85,9 +87,27 @@ def test_plan_for_another_machine(conv_float_file: Path) -> None:
     assert f"This machine is not {device}, so the hardware that this needs was not looked for" in data["pick"]["reason"]
     assert data["partitions"] is None
     assert data["problem"] == f"this machine is not {device}"
+    predicted = data["delegate"]["report"]
+    assert (predicted["target"], predicted["predicted"], predicted["partitions"]["taken"]) == (device, True, 4)
     text = run(conv_float_file, "--device", device)
     assert text.exit_code == 0
     assert f"not tried: this machine is not {device}" in text.stdout
+    assert "xnnpack: 4 of 4 operators in 1 partition, as ai-edge-litert" in " ".join(text.stdout.split())
+
+
+def test_what_is_left_outside(tmp_path: Path) -> None:
+    """With its reason, for this machine and as a prediction for another."""
+    path = tmp_path / "hard_swish.tflite"
+    path.write_bytes(ones.hard_swish())
+    for arguments, where in (
+        ((), "(tried on "),
+        (("--device", other_device()), f"(predicted for {other_device()}, tried on "),
+    ):
+        result = run(path, *arguments)
+        assert result.exit_code == 0
+        text = " ".join(result.stdout.replace("│", " ").split())
+        assert f"Left outside by xnnpack {where}" in text
+        assert "XNNPACK has no kernel for HARD_SWISH in int8; in float32 it is taken." in text
 
 
 def test_plan_for_a_model_that_cannot_run_here(tmp_path: Path) -> None:

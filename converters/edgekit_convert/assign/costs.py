@@ -10,23 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from edgekit.bench.inputs import random_inputs
-from edgekit.errors import DataError, DelegateError, EngineError, OptionError, from_os_error
+from edgekit.errors import DataError, OptionError, from_os_error
 from edgekit.files import write_whole
 from edgekit.graph import Op, Subgraph
 from edgekit.host import read_host
-from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateSpec
-from edgekit.runtime.engines import open_engine
-from edgekit.runtime.engines.interpreter import InterpreterEngine
 from edgekit_convert import graph as editing
+from edgekit_convert.assign.timer import Here, Timer
 from edgekit_convert.graph.slices import Sliceable
 
 SCHEMA = 1
@@ -64,6 +59,7 @@ class CostTable:
 
     Args:
         spec: the delegate and threads that it is for.
+        timer: what measures; ``None`` for the interpreter of this process.
         measured_on: what it was measured on: ``host`` facts and ``engine``; ``None`` for this machine.
         entries: nanoseconds by key; ``None`` for what the interpreter cannot run.
     """
@@ -72,32 +68,35 @@ class CostTable:
         self,
         spec: DelegateSpec,
         *,
+        timer: Timer | None = None,
         measured_on: Mapping[str, Any] | None = None,
         entries: Mapping[str, float | None] | None = None,
     ) -> None:
         self._spec = spec
+        self.timer: Timer = timer or Here(spec)
         self._measured_on = dict(measured_on) if measured_on is not None else None
         self._entries = dict(entries or {})
         self._origin = "the cost table"
 
     @classmethod
-    def open(cls, path: Path | None, spec: DelegateSpec) -> CostTable:
+    def open(cls, path: Path | None, spec: DelegateSpec, timer: Timer | None = None) -> CostTable:
         """Read a table, or begin one.
 
         Args:
             path: a file that ``save`` wrote; one that does not exist, or ``None``, gives an empty table.
             spec: the delegate and threads that the conversion is for.
+            timer: what measures; ``None`` for the interpreter of this process.
 
         Raises:
             DataError: the file is not a cost table.
             OptionError: it is one of another delegate.
         """
         if path is None:
-            return cls(spec)
+            return cls(spec, timer=timer)
         try:
             content = path.read_bytes()
         except FileNotFoundError:
-            return cls(spec)
+            return cls(spec, timer=timer)
         except OSError as error:
             raise from_os_error(error, path, "read", DataError) from error
         found = _parsed(content, path)
@@ -108,7 +107,7 @@ class CostTable:
                 f"{path} was measured on the delegate {seen['delegate']} with {seen['threads']} threads, and this conversion is "
                 f"for {wanted['delegate']} with {wanted['threads']}: give another file, which is made when it does not exist."
             )
-        table = cls(spec, measured_on=found["measured_on"], entries=found["entries"])
+        table = cls(spec, timer=timer, measured_on=found["measured_on"], entries=found["entries"])
         table._origin = str(path)
         return table
 
@@ -143,6 +142,14 @@ class CostTable:
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def check_timer(self) -> None:
+        """See that what measures works, before much else is done.
+
+        Raises:
+            OptionError: it does not.
+        """
+        self._engine_version()
+
     def ns(self, key: str) -> float | None:
         """What an operator takes beyond an empty run; ``None`` where it cannot run. It must have been measured."""
         value = self._entries[key]
@@ -174,7 +181,7 @@ class CostTable:
             batch: list[Form] = []
             while missing and (not batch or len(batch) + len(missing[0]) <= _TOGETHER):
                 batch += missing.pop(0)
-            times = self._timed({form.key: form.content for form in batch}, _ROUNDS, _ROUND_NS)
+            times = self.timer.timed({form.key: form.content for form in batch}, rounds=_ROUNDS, round_ns=_ROUND_NS)
             self._entries.update(times)
             done += len(batch)
             progress(done, total)
@@ -196,7 +203,9 @@ class CostTable:
             if self.measured_on != _this_machine(self._engine_version()):
                 return dict.fromkeys(models)
             contents = {keys[name]: content for name, content in models.items()}
-            self._entries.update(self._timed(contents, _MODEL_ROUNDS, _MODEL_ROUND_NS, _MODELS_NS))
+            self._entries.update(
+                self.timer.timed(contents, rounds=_MODEL_ROUNDS, round_ns=_MODEL_ROUND_NS, limit_ns=_MODELS_NS)
+            )
         return {name: self._entries[key] for name, key in keys.items()}
 
     def _require_this_machine(self, missing: int) -> None:
@@ -209,48 +218,7 @@ class CostTable:
             )
 
     def _engine_version(self) -> str:
-        return open_engine(ModelFile.read(_empty_run().content), self._spec).version
-
-    def _timed(
-        self, models: Mapping[str, bytes], rounds: int, round_ns: int, limit_ns: float = math.inf
-    ) -> dict[str, float | None]:
-        """Median nanoseconds of one run of each, all in turn."""
-        engines: dict[str, InterpreterEngine] = {}
-        runs: dict[str, int] = {}
-        once = 0
-        for key, content in models.items():
-            try:
-                model = ModelFile.read(content)
-                engine = open_engine(model, self._spec)
-                values = random_inputs(model.inputs)
-                for place, spec in enumerate(model.inputs):
-                    engine.set_input(place, values[spec.name])
-                engine.invoke()
-            except (EngineError, DelegateError):
-                continue
-            engines[key] = engine
-            single = max(1, min(_runs(engine, 3)))
-            runs[key] = max(1, round_ns // single)
-            once += runs[key] * single
-        samples: dict[str, list[int]] = {key: [] for key in engines}
-        order = list(engines)
-        for round_number in range(int(max(min(rounds, _ROUNDS), min(rounds, limit_ns / max(1, once))))):
-            for key in order if round_number % 2 == 0 else reversed(order):
-                samples[key] += _runs(engines[key], runs[key])
-        for engine in engines.values():
-            engine.close()
-        return {key: float(median(samples[key])) if key in samples else None for key in models}
-
-
-def _runs(engine: InterpreterEngine, times: int) -> list[int]:
-    """Nanoseconds of single runs: of many short ones most are undisturbed, which a sum would not show."""
-    clock, invoke = time.perf_counter_ns, engine.invoke
-    found = []
-    for _ in range(times):
-        start = clock()
-        invoke()
-        found.append(clock() - start)
-    return found
+        return self.timer.version(_empty_run().content)
 
 
 def _parsed(content: bytes, path: Path) -> dict[str, Any]:

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import EngineError, OptionError
-from edgekit.runtime.delegates import DelegateSpec
+from edgekit.modelfile import ModelFile
 from edgekit.tensors import Array
 from edgekit_convert.assign.costs import CostTable
 from edgekit_convert.assign.estimates import FLOAT, INT8, Network
 from edgekit_convert.calibration import Finding
-from edgekit_convert.delegate import left_outside
 from edgekit_convert.quantize.mixed import with_types
 from edgekit_convert.ranges import Ranges
 
@@ -28,6 +27,8 @@ Progress = Callable[[str, int, int], None]
 GAIN, LEAST_NS = 0.05, 2000.0
 #: What a nanosecond in float counts beside one in int8: single operators are measured better than what joins them.
 _RELUCTANCES = (1.05, 1.0, 0.9, 1.25, 1.6)
+#: Of so many fastest assignments the noise is looked at; noises that differ by less than this factor are alike.
+_NEAREST, _ALIKE = 6, 1.1
 #: Runs of float operators that are tried back in int8, and rounds of that.
 _TRIALS, _ROUNDS = 5, 3
 
@@ -86,9 +87,16 @@ class Placement:
     tried: int
     cost_table: str
 
-    def findings(self) -> tuple[Finding, ...]:
-        """What stays in float and why, and whether the promise holds that it is not slower than float."""
+    def findings(self, target: str | None = None) -> tuple[Finding, ...]:
+        """What stays in float and why, and whether the promise holds that it is not slower than float.
+
+        Args:
+            target: the name of the device that it is for, where that is not the one that was measured on.
+        """
         found = []
+        if target is not None and self.chosen_ns is not None:
+            text = f"predicted for {target} from times of this machine: a file that is to be fast there is best measured there."
+            found.append(Finding("note", "placement-predicted", text))
         if self.layers:
             gain = f"{_us(self.int8_ns)} with all of them in int8, {_us(self.chosen_ns)} now"
             text = f"{len(self.layers)} operators stay in float, which is faster on this delegate: {gain}"
@@ -134,7 +142,8 @@ def place(
     *,
     baseline: bytes,
     costs: CostTable,
-    spec: DelegateSpec,
+    noise: Callable[[bytes], float],
+    prefer: Sequence[str] = (),
     progress: Progress = lambda step, done, total: None,
 ) -> Placement:
     """Find the assignment of int8 and float to operators that runs fastest.
@@ -144,8 +153,9 @@ def place(
         float_model: the float flatbuffer that it was made from; tensors correspond by name.
         ranges: lowest and highest value of each activation.
         baseline: the float model as the user has it, which the result is not to be slower than.
-        costs: times; what it lacks is measured.
-        spec: the delegate that will run the model.
+        costs: times on the delegate that will run the model; what it lacks is measured.
+        noise: a file's noise share at the outputs: of assignments that are about as fast, the more faithful is taken.
+        prefer: operators, by the name of their first output, that accuracy wants in float.
         progress: called as ``progress(step, done, total)``.
 
     Raises:
@@ -155,7 +165,7 @@ def place(
     times = costs.beside({"int8": quantised, "float": baseline})
     int8_ns, float_ns = times["int8"], times["float"]
     try:
-        outside = left_outside(quantised, spec)
+        outside = costs.timer.outside(quantised)
     except EngineError:  # plain int8 does not load; with some operators in float it may
         outside = frozenset()
     if float_ns is None or (int8_ns is not None and _settled(int8_ns, float_ns, whole=not outside)):
@@ -163,9 +173,15 @@ def place(
     network = Network(quantised, float_model)
     network.learn_times(costs, ranges, progress, int16=False)
     network.learn_lookups(costs, ranges)
-    search = _Search(network, quantised, float_model, ranges, baseline, costs)
+    search = _Search(network, quantised, float_model, ranges, baseline, costs, noise)
     progress("Trying operators in float", 0, 0)
-    search.measure([*(network.cheapest(item) for item in _RELUCTANCES), *_simple(network, outside)])
+    wished = np.array([name in set(prefer) for name in network.names], bool) & (
+        network.everything(FLOAT) != network.plain
+    )
+    rows = [*(network.cheapest(item) for item in _RELUCTANCES), *_simple(network, outside)]
+    if wished.any():
+        rows += [np.where(wished, np.uint8(FLOAT), row).astype(np.uint8) for row in rows]
+    search.measure(rows)
     for _ in range(_ROUNDS):
         smaller = _smaller(network, search.best())
         if not smaller:
@@ -191,13 +207,75 @@ def _settled(int8_ns: float, float_ns: float, *, whole: bool) -> bool:
     return int8_ns <= 2 * LEAST_NS or (whole and int8_ns <= (1 - GAIN) * float_ns)
 
 
+@dataclass(frozen=True)
+class StrictCost:
+    """What it costs that every operator is in int8.
+
+    Attributes:
+        outside: how many operators of each name the delegate leaves to the interpreter's own kernels.
+        int8_ns: one run; ``None`` where it cannot be run.
+        float_ns: one run of the float model, measured beside it.
+    """
+
+    outside: dict[str, int]
+    int8_ns: float | None
+    float_ns: float | None
+
+    def findings(self) -> tuple[Finding, ...]:
+        """The price, where there is one."""
+        if self.int8_ns is None or self.float_ns is None:
+            return ()
+        ratio = self.int8_ns / self.float_ns
+        slower = self.int8_ns > max((1 + GAIN) * self.float_ns, self.float_ns + LEAST_NS)
+        if not slower and not self.outside:
+            return ()
+        names = ", ".join(name if count == 1 else f"{name} ×{count}" for name, count in self.outside.items())
+        text = f"strictly int8: {_us(self.int8_ns)}, {ratio:.2f} times the float model's {_us(self.float_ns)}"
+        if names:
+            text += f". The delegate does not take {names}"
+        if slower:
+            text += ". The recipe auto leaves operators in float where that is faster"
+        return (Finding("warning" if slower else "note", "strict-int8", f"{text}."),)
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest's form; without times, which differ each time."""
+        return {"outside": self.outside}
+
+
+def strict_cost(quantised: bytes, baseline: bytes, costs: CostTable) -> StrictCost:
+    """Measure what it costs that every operator is in int8.
+
+    Args:
+        quantised: the int8 flatbuffer.
+        baseline: the float model as the user has it.
+        costs: times on the delegate that will run the model.
+    """
+    times = costs.beside({"int8": quantised, "float": baseline})
+    counts: dict[str, int] = {}
+    if times["int8"] is not None:
+        outside = costs.timer.outside(quantised)
+        main = ModelFile.read(quantised).graph.main
+        for op in main.ops:
+            if op.outputs and main.tensors[op.outputs[0]].name in outside:
+                counts[op.name] = counts.get(op.name, 0) + 1
+    return StrictCost(dict(sorted(counts.items())), times["int8"], times["float"])
+
+
 class _Search:
     """Assignments measured whole, each time beside plain int8 and the float model, in units of the latter."""
 
     def __init__(
-        self, network: Network, quantised: bytes, float_model: bytes, ranges: Ranges, baseline: bytes, costs: CostTable
+        self,
+        network: Network,
+        quantised: bytes,
+        float_model: bytes,
+        ranges: Ranges,
+        baseline: bytes,
+        costs: CostTable,
+        noise: Callable[[bytes], float],
     ) -> None:
-        self._network, self._costs = network, costs
+        self._network, self._costs, self._noise = network, costs, noise
+        self._noises: dict[bytes, float] = {}
         self._quantised, self._float_model, self._ranges, self._baseline = quantised, float_model, ranges, baseline
         self._rows: dict[bytes, Array] = {}
         self._ratios: dict[bytes, float] = {}
@@ -214,9 +292,7 @@ class _Search:
         models = {"float": self._baseline}
         for number, row in enumerate(new.values()):
             try:
-                models[str(number)] = with_types(
-                    self._quantised, self._float_model, self._ranges, self._network.layers(row)
-                )
+                models[str(number)] = self._built(row)
             except OptionError:  # a form that does not exist after all
                 continue
         if len(models) == 1:
@@ -235,11 +311,26 @@ class _Search:
         return ratio * self.float_ns if self.float_ns is not None and np.isfinite(ratio) else None
 
     def best(self) -> Array:
-        """Of those that are about as fast as the fastest the one with most in int8, weighed by what operators take."""
+        """Of those that are about as fast as the fastest: plain int8, else the most faithful, else the one with most in int8."""
         least = min(self._ratios.values())
         slack = max(GAIN * least, LEAST_NS / self.float_ns if self.float_ns else 0.0)
-        near = [key for key, ratio in self._ratios.items() if ratio <= least + slack]
-        return self._rows[max(near, key=lambda key: (self._network.int8_share(self._rows[key]), -self._ratios[key]))]
+        near = [key for key, ratio in self._ratios.items() if ratio <= least + slack and np.isfinite(ratio)]
+        plain = self._network.plain.tobytes()
+        if plain in near or not near:
+            return self._network.plain
+        noises = {key: self._noise_of(key) for key in sorted(near, key=lambda key: self._ratios[key])[:_NEAREST]}
+        faithful = [key for key, noise in noises.items() if noise <= _ALIKE * min(noises.values())]
+        return self._rows[
+            max(faithful, key=lambda key: (self._network.int8_share(self._rows[key]), -self._ratios[key]))
+        ]
+
+    def _noise_of(self, key: bytes) -> float:
+        if key not in self._noises:
+            self._noises[key] = self._noise(self._built(self._rows[key]))
+        return self._noises[key]
+
+    def _built(self, row: Array) -> bytes:
+        return with_types(self._quantised, self._float_model, self._ranges, self._network.layers(row))
 
 
 def _simple(network: Network, outside: frozenset[str]) -> list[Array]:
@@ -265,8 +356,9 @@ def _smaller(network: Network, row: Array) -> list[Array]:
             smaller = row.copy()
             smaller[part[0] : part[1] + 1] = network.plain[part[0] : part[1] + 1]
             found.append(smaller)
-    base = float(network.time(row[None])[0])
-    estimated = network.time(np.stack(found)) - base if found else []
+    if not found:
+        return []
+    estimated = network.time(np.stack(found))
     order = sorted(range(len(found)), key=lambda number: float(estimated[number]))
     unique = {found[number].tobytes(): found[number] for number in order}
     return list(unique.values())[:_TRIALS]
@@ -278,7 +370,7 @@ def _left_out(network: Network, row: Array, outside: frozenset[str]) -> tuple[Le
             network.kinds[number], network.names[number], network.names[number] in outside,
             network.time_of(number, INT8), network.time_of(number, FLOAT),
         )
-        for number in np.flatnonzero(row != network.plain)
+        for number in np.flatnonzero(row != network.plain).tolist()
     )  # fmt: skip
 
 

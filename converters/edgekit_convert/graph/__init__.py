@@ -245,6 +245,32 @@ def set_constant(edited: Any, index: int, values: Array) -> None:
     edited.buffers[tensor.buffer].data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
 
 
+def drop_unused(edited: Any) -> None:
+    """Remove the tensors and constants that no operator of a one-subgraph ``ModelT`` object reads any more."""
+    main = edited.subgraphs[0]
+    used = {int(index) for index in (*main.inputs, *main.outputs)}
+    for op in main.operators:
+        behind = op.intermediates if op.intermediates is not None else ()
+        used.update(int(index) for index in (*op.inputs, *op.outputs, *behind) if index >= 0)
+    places = {index: place for place, index in enumerate(sorted(used))}
+    main.tensors = [main.tensors[index] for index in sorted(used)]
+    main.inputs, main.outputs = [places[int(i)] for i in main.inputs], [places[int(i)] for i in main.outputs]
+    for op in main.operators:
+        op.inputs = [places.get(int(index), -1) for index in op.inputs]
+        op.outputs = [places[int(index)] for index in op.outputs]
+        if op.intermediates is not None and len(op.intermediates):
+            op.intermediates = [places.get(int(index), -1) for index in op.intermediates]
+    for signature in edited.signatureDefs or []:
+        for item in [*signature.inputs, *signature.outputs]:
+            item.tensorIndex = places[item.tensorIndex]
+    edited.metadataBuffer = None  # what older schemas had for metadata: numbers of buffers
+    kept = {tensor.buffer for tensor in main.tensors} | {item.buffer for item in edited.metadata or []} | {0}
+    numbers = {buffer: place for place, buffer in enumerate(sorted(kept))}
+    edited.buffers = [edited.buffers[buffer] for buffer in sorted(kept)]
+    for holder in [*main.tensors, *(edited.metadata or [])]:
+        holder.buffer = numbers[holder.buffer]
+
+
 def with_metadata(flatbuffer: bytes, description: str, entries: Mapping[str, bytes]) -> bytes:
     """Write metadata entries and the announcement of the manifest.
 

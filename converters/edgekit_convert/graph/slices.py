@@ -144,6 +144,8 @@ class Sliceable:
                 setattr(op, field, getattr(original, field))
             op.inputs = [number(int(index)) for index in original.inputs]
             op.outputs = [number(int(index)) for index in original.outputs]
+            if original.intermediates is not None:
+                op.intermediates = [number(int(index)) for index in original.intermediates]
             subgraph.operators.append(op)
         subgraph.outputs = [number(index) for index in results]
         return _written_behind(model) if behind else editing.write(model)

@@ -51,7 +51,11 @@ class Judge:
         whole = Sliceable(candidate)
         tensors = whole.main.tensors
         by_name = {tensor.name: index for index, tensor in enumerate(tensors)}
-        wanted = [by_name[name] for name in self._names if name in by_name]
+        # Under its own name a tensor is in the file's type; beside it, or in its place, may be the form of an operator that left int8.
+        forms = [
+            [form for form in (name, f"{name}_float32", f"{name}_int16") if form in by_name] for name in self._names
+        ]
+        wanted = [by_name[found[0]] for found in forms if found]
         if len(wanted) < len(self._names):
             wanted = [int(index) for index in whole.main.outputs]
         runner = Runner(

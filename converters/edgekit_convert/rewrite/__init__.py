@@ -12,17 +12,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
 from edgekit.graph import Graph
 from edgekit.modelfile import ModelFile
-from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
-from edgekit.runtime.session import Session
 from edgekit.tensors import Array
 from edgekit_convert import graph as editing
 from edgekit_convert.calibration import CalibrationSet
 from edgekit_convert.ranges.extremes import Extremes, extremes
 from edgekit_convert.rewrite import arithmetic, fold, global_pool, mask, pad_value, squeeze
+from edgekit_convert.rewrite.comparing import difference, outputs
 
 #: Largest difference of an output, relative to its largest value, that counts as equivalent in float32.
 TOLERANCE = 1e-4
@@ -124,11 +121,11 @@ def rewrite(float_model: bytes, data: CalibrationSet) -> tuple[bytes, tuple[Rewr
             continue
         if not samples:
             samples = [ready.inputs for ready in islice(data, _SAMPLES)]
-            expected = _outputs(float_model, samples)
+            expected = outputs(float_model, samples)
         candidate, edited = editing.write(edited), None
-        difference = _difference(expected, _outputs(candidate, samples))
-        kept = difference <= TOLERANCE
-        done.append(Rewritten(rule, count, difference, kept))
+        seen = difference(expected, outputs(candidate, samples))
+        kept = seen <= TOLERANCE
+        done.append(Rewritten(rule, count, seen, kept))
         if kept:
             float_model = candidate
     return float_model, tuple(done)
@@ -140,22 +137,3 @@ def _apply(rule: Rule | MeasuredRule, edited: Any, content: bytes, data: Calibra
     graph = ModelFile.read(content).graph
     names = rule.watch(graph)
     return rule.apply(edited, graph, extremes(content, data, names) if names else {})
-
-
-def _outputs(content: bytes, samples: list[dict[str, Array]]) -> list[Array]:
-    collected = []
-    with Session(ModelFile.read(content), DelegateChoice(DelegateSpec("none", 1), "comparing rewrites")) as session:
-        for sample in samples:
-            result = session.run(sample)
-            collected += list(result.values()) if isinstance(result, dict) else [result]
-    return collected
-
-
-def _difference(expected: list[Array], actual: list[Array]) -> float:
-    worst = 0.0
-    for a, b in zip(expected, actual, strict=True):
-        if a.shape != b.shape:
-            return float("inf")
-        size = float(np.abs(a).max(initial=0)) or 1.0
-        worst = max(worst, float(np.abs(a.astype(np.float64) - b).max(initial=0)) / size)
-    return worst

@@ -13,6 +13,7 @@ from edgekit_convert.assign.costs import CostTable
 from edgekit_convert.assign.placement import LeftOut, Placement, place
 from edgekit_convert.delegate import left_outside
 from edgekit_convert.quantize.mixed import with_types
+from edgekit_convert.refine.judge import Judge
 
 SPEC = DelegateSpec("xnnpack", 1)
 
@@ -40,7 +41,10 @@ def placed(content: bytes, costs: CostTable) -> tuple[Placement, bytes]:
     """The placement of a network, and the file that it makes."""
     inputs = nets.samples(content, 8)
     quantised, ranges = nets.quantised(content, inputs), nets.statistics(content, inputs).ranges
-    found = place(quantised, content, ranges, baseline=content, costs=costs, spec=SPEC)
+    judge = Judge(content, inputs, SPEC)
+    found = place(
+        quantised, content, ranges, baseline=content, costs=costs, noise=lambda model: float(judge.noise(model).mean())
+    )  # fmt: skip
     return found, with_types(quantised, content, ranges, found.layers)
 
 
