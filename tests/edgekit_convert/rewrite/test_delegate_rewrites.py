@@ -177,7 +177,7 @@ def test_without_a_gain_nothing_is_changed() -> None:
 def test_one_line_adds_the_rules_up() -> None:
     """The first one's before and the last one's after."""
     _, done = rewritten(network(patterns.hard_swish, patterns.tile, patterns.hard_swish), "int8", elsewhere())
-    assert in_one_line(done) == "rewritten for the delegate (tile, hard-swish x2): 3 to 0 operators outside"
+    assert in_one_line(done) == "rewritten for the delegate (tile, hard-swish ×2): 3 to 0 operators outside"
 
 
 def test_a_model_that_does_not_run_here() -> None:
