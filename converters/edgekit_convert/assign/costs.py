@@ -142,6 +142,11 @@ class CostTable:
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def of_this_machine(self) -> bool:
+        """Whether more can be measured: a table of another machine can only be read."""
+        return self._measured_on is None or self._measured_on == _this_machine(self._engine_version())
+
     def check_timer(self) -> None:
         """See that what measures works, before much else is done.
 
@@ -200,7 +205,7 @@ class CostTable:
         together = " ".join(sorted(set(digests.values())))
         keys = {name: f"model {digest} beside {together}" for name, digest in digests.items()}
         if any(key not in self._entries for key in keys.values()):
-            if self.measured_on != _this_machine(self._engine_version()):
+            if not self.of_this_machine:
                 return dict.fromkeys(models)
             contents = {keys[name]: content for name, content in models.items()}
             self._entries.update(

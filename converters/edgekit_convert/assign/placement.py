@@ -75,7 +75,7 @@ class Placement:
         int8_ns: one run with every operator in int8 that has such a form; ``None`` where it cannot be run.
         chosen_ns: one run with ``layers`` in float, measured beside it.
         float_ns: one run of the float model, likewise.
-        tried: assignments that were measured whole.
+        tried: assignments that were measured whole; 0 where the times are estimates from another machine's cost table.
         cost_table: digest of the table of times that the choice followed.
     """
 
@@ -99,6 +99,7 @@ class Placement:
             found.append(Finding("note", "placement-predicted", text))
         if self.layers:
             gain = f"{_us(self.int8_ns)} with all of them in int8, {_us(self.chosen_ns)} now"
+            gain = gain if self.tried else f"estimated from the cost table, {gain}"
             text = f"{len(self.layers)} operators stay in float, which is faster on this delegate: {gain}"
             found.append(Finding("note", "placement", f"{text}, {_us(self.float_ns)} all in float."))
             for (operator, reason), names in _grouped(self.left_out).items():
@@ -168,11 +169,14 @@ def place(
         outside = costs.timer.outside(quantised)
     except EngineError:  # plain int8 does not load; with some operators in float it may
         outside = frozenset()
-    if float_ns is None or (int8_ns is not None and _settled(int8_ns, float_ns, whole=not outside)):
+    known = float_ns is None or (int8_ns is not None and _settled(int8_ns, float_ns, whole=not outside))
+    if costs.of_this_machine and known:
         return Placement({}, (), int8_ns, int8_ns, float_ns, 1, costs.sha256)
     network = Network(quantised, float_model)
     network.learn_times(costs, ranges, progress, int16=False)
     network.learn_lookups(costs, ranges)
+    if not costs.of_this_machine:
+        return _estimated(network, outside, costs)
     search = _Search(network, quantised, float_model, ranges, baseline, costs, noise)
     progress("Trying operators in float", 0, 0)
     wished = np.array([name in set(prefer) for name in network.names], bool) & (
@@ -200,6 +204,19 @@ def place(
         tried=search.count,
         cost_table=costs.sha256,
     )
+
+
+def _estimated(network: Network, outside: frozenset[str], costs: CostTable) -> Placement:
+    """The assignment that another machine's table makes cheapest; nothing can be measured whole here."""
+    row = network.cheapest(_RELUCTANCES[0])
+    plain, chosen, whole = (
+        float(network.time(item[None])[0]) for item in (network.plain, row, network.everything(FLOAT))
+    )
+    if chosen > (1 - GAIN) * plain:
+        row, chosen = network.plain, plain
+    return Placement(
+        network.layers(row), _left_out(network, row, outside), plain, chosen, whole, 0, costs.sha256
+    )  # fmt: skip
 
 
 def _settled(int8_ns: float, float_ns: float, *, whole: bool) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import small_nets as nets
 
+from edgekit.errors import OptionError
 from edgekit.runtime.delegates import DelegateSpec
 from edgekit_convert.assign.costs import CostTable
 from edgekit_convert.assign.placement import LeftOut, Placement, place
@@ -79,6 +81,22 @@ def test_a_saved_table_gives_the_same_answer(tmp_path: Path) -> None:
     again, once_more = placed(hard_swish(), CostTable.open(tmp_path / "costs.json", SPEC))
     assert first == again
     assert made == once_more
+
+
+def test_another_machines_table_is_enough(tmp_path: Path) -> None:
+    """A table that has the times of all operators decides without measuring, and the answer says that it is estimated."""
+    costs = CostTable(SPEC)
+    here, _ = placed(hard_swish(), costs)
+    kept = {name: time for name, time in costs.to_json()["entries"].items() if not name.startswith("model ")}
+    table = {**costs.to_json(), "entries": kept, "measured_on": {"host": {"cpu_model": "another"}, "engine": "another"}}
+    (tmp_path / "costs.json").write_text(json.dumps(table))
+    there, made = placed(hard_swish(), CostTable.open(tmp_path / "costs.json", SPEC))
+    assert 0 == there.tried < here.tried
+    assert {"HARD_SWISH"} == {item.operator for item in there.left_out if item.outside}
+    assert frozenset() == left_outside(made, SPEC)
+    assert "estimated from the cost table" in there.findings()[0].text
+    with pytest.raises(OptionError, match="lacks"):
+        placed(plain_convolutions(), CostTable.open(tmp_path / "costs.json", SPEC))
 
 
 def test_other_values_come_out_hardly_different() -> None:
