@@ -19,16 +19,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import interleaved
 import latency_children as children
 import latency_tables as tables
 import numpy as np
+from interleaved import median_ns, ratio
 from latency_children import OURS, PEERS, PLAIN
 from latency_claims import Claim, claims
 from latency_rows import CASES, FLOAT, TOOLS, Case, Row, compare
 from quality_children import Answer, ChildError
 
 import edgekit
-from edgekit.bench.results import CaseResult, Ratio, ratio
+from edgekit.bench.results import Ratio
 from edgekit.host import read_host
 from edgekit.tensors import Array
 
@@ -45,7 +47,7 @@ class Settings:
         tools: what to convert with.
         effort: of edgekit.
         threads: numbers of threads to time with.
-        runs: timed runs of each launch; 0 for no latency.
+        rounds: turns of some milliseconds that each file has in a process; 0 for no latency.
         launches: processes for each file and number of threads.
         seed: of the networks made here.
         epochs: fewer than the networks' own, for a quick look.
@@ -56,7 +58,7 @@ class Settings:
     tools: tuple[str, ...]
     effort: str
     threads: tuple[int, ...]
-    runs: int
+    rounds: int
     launches: int
     seed: int
     epochs: int | None
@@ -128,7 +130,7 @@ def measure(case: Case, settings: Settings, tell: Callable[[str], None]) -> tupl
         if row.failure is None and tool != PLAIN:  # how fast that one is nobody asks
             files[tool] = path
     raw: Answer = {}
-    if settings.runs:
+    if settings.rounds:
         for threads in settings.threads:
             tell(f"{case.name}: latency, {threads} thread{'' if threads == 1 else 's'}")
             rows, raw[str(threads)] = _timed(rows, files, threads, settings)
@@ -180,8 +182,8 @@ def _described(row: Row, path: str) -> Row:
 
 def _timed(
     rows: list[Row], files: dict[str, str], threads: int, settings: Settings
-) -> tuple[list[Row], dict[str, list[list[int]]]]:
-    """Time all files of a model on XNNPACK, launches interleaved.
+) -> tuple[list[Row], interleaved.Times]:
+    """Time all files of a model on XNNPACK in turn.
 
     Args:
         rows: the model's.
@@ -190,34 +192,27 @@ def _timed(
         settings: the command line's.
 
     Returns:
-        The rows with latencies, and the raw nanoseconds of each launch by tool. A file that could not be timed is a failed row.
+        The rows with latencies, and the nanoseconds of each launch and round by tool. A file that could not be timed is a failed row.
     """
-    report = edgekit.benchmark(
-        files, runs=settings.runs, launches=settings.launches, delegate="xnnpack", threads=threads
-    )
-    found = {result.case.model: result for result in report.cases}
+    times = interleaved.measure(files, rounds=settings.rounds, launches=settings.launches, threads=threads)
 
     def timed(row: Row) -> Row:
-        result = found.get(row.tool)
-        if result is None:
+        if row.tool not in files:
             return row
-        if result.error is not None:
-            return dataclasses.replace(row, failure=f"not timed: {result.error}")
+        if row.tool not in times:
+            return dataclasses.replace(row, failure="not timed: it does not run")
 
         def against(tool: str) -> dict[int, Ratio]:
-            other: CaseResult | None = found.get(tool)
-            usable = other is not None and other.error is None and tool != row.tool
-            return {threads: ratio(other, result)} if usable and other is not None else {}
+            return {threads: ratio(times, row.tool, tool)} if tool in times and tool != row.tool else {}
 
         return dataclasses.replace(
             row,
-            p50_ns={**row.p50_ns, threads: result.summary.p50_ns},
+            p50_ns={**row.p50_ns, threads: median_ns(times, row.tool)},
             latency={**row.latency, **against(FLOAT)},
             latency_of_tflite={**row.latency_of_tflite, **against("TFLiteConverter")},
         )
 
-    raw = {name: [list(launch.total_ns) for launch in result.launches] for name, result in found.items()}
-    return [timed(row) for row in rows], raw
+    return [timed(row) for row in rows], times
 
 
 def _machine() -> Answer:
@@ -242,7 +237,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tools", nargs="+", choices=known, default=list(TOOLS), metavar="NAME", help=", ".join(known))
     parser.add_argument("--effort", choices=("fast", "default", "high"), default="default", help="of edgekit")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N", help="threads to time with")
-    parser.add_argument("--runs", type=int, default=100, help="timed runs of each launch; 0 for no latency")
+    parser.add_argument("--rounds", type=int, default=30, help="turns of each file in a process; 0 for no latency")
     parser.add_argument("--launches", type=int, default=7, help="processes for each file and number of threads")
     parser.add_argument("--seed", type=int, default=0, help="of the networks made here")
     parser.add_argument("--epochs", type=int, help="fewer for the networks made here, for a quick look")
@@ -272,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = Settings(
             arguments.assets.resolve(), (arguments.work or Path(temporary)).resolve(),
             tuple(dict.fromkeys([*arguments.tools, *((PLAIN,) if arguments.check else ())])), arguments.effort,
-            tuple(arguments.threads), arguments.runs, arguments.launches, arguments.seed, arguments.epochs,
+            tuple(arguments.threads), arguments.rounds, arguments.launches, arguments.seed, arguments.epochs,
         )  # fmt: skip
         result = Result(_machine(), settings, [], {})
         for name in arguments.models:

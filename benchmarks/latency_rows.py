@@ -124,7 +124,7 @@ class Row:
     partitions: Answer | None = None
     same: Array | None = None
     sqnr_db: Interval | None = None
-    p50_ns: dict[int, int] = dataclasses.field(default_factory=dict)
+    p50_ns: dict[int, float] = dataclasses.field(default_factory=dict)
     latency: dict[int, Ratio] = dataclasses.field(default_factory=dict)
     latency_of_tflite: dict[int, Ratio] = dataclasses.field(default_factory=dict)
 

@@ -49,9 +49,9 @@ def _how(result: Result) -> str:
     tools = ", ".join(f"{name} {machine[name]}" for name in names)
     return (
         f"Written by `benchmarks/latency.py` with {tools}, Python {machine['python']}, edgekit at effort {settings.effort}. Each "
-        "tool gets the same model and the same 100 calibration samples: TFLiteConverter the Keras model, the others the float "
-        "`.tflite` with its sizes fixed. All files of a model are timed interleaved on XNNPACK, each in "
-        f"{settings.launches} processes of {settings.runs} runs. In brackets: 95 % intervals, of latencies over the processes.\n"
+        "tool gets the same model and the same calibration samples (100, of the real models 200): TFLiteConverter the Keras model, the others the float "
+        "`.tflite` with its sizes fixed. All files of a model are timed on XNNPACK in turn, in "
+        f"{settings.launches} processes of {settings.rounds} turns each. In brackets: 95 % intervals, of latencies over the processes.\n"
     )
 
 

@@ -165,33 +165,26 @@ def convert(
     from pathlib import Path
 
     import edgekit_convert
+    from edgekit_convert.options import Demands, Files, Reading, Recipe, Target
 
     gates = edgekit_convert.Gates.from_options(min_agreement, max_drop, min_sqnr)
+    python = os.fspath(runtime_python) if runtime_python is not None else None
+    target = Target(choose(None, device=device), _elsewhere(device), python)
     return edgekit_convert.convert(
         source,
         calibration,
-        output=Path(output) if output is not None else None,
-        recipe=recipe,
-        effort=effort,
-        io=io,
-        normalize=normalize,
-        resize=resize,
-        color=color,
-        preprocessing=preprocessing,
-        labels=labels,
-        choice=choose(None, device=device),
-        target=_elsewhere(device),
-        delegate_rules=delegate_rules,
+        recipe=Recipe.from_options(recipe, effort, io, delegate_rules=delegate_rules),
+        reading=Reading(normalize, resize, color, preprocessing, samples),
+        target=target,
+        demands=Demands(metric, gates, tuple(allow_custom), keep_failing),
+        files=Files(
+            output=Path(output) if output is not None else None,
+            overwrite=overwrite,
+            cost_table=Path(cost_table) if cost_table is not None else None,
+            statistics=Path(statistics) if statistics is not None else None,
+        ),
         verify=verify,
-        metric=metric,
-        gates=gates,
-        keep_failing=keep_failing,
-        cost_table=Path(cost_table) if cost_table is not None else None,
-        runtime_python=os.fspath(runtime_python) if runtime_python is not None else None,
-        statistics_path=Path(statistics) if statistics is not None else None,
-        samples=samples,
-        allow_custom=tuple(allow_custom),
-        overwrite=overwrite,
+        labels=labels,
         progress=progress,
     )
 

@@ -30,14 +30,22 @@ def yolo(side: int) -> Any:
     fine = _split_block(convolution(x, 48, 3, 2, _SILU), 48)
     middle = _split_block(convolution(fine, 96, 3, 2, _SILU), 96)
     coarse = _pooled(_split_block(convolution(middle, 128, 3, 2, _SILU), 128), 128)
-    up = layers.UpSampling2D(interpolation="nearest")
-    joined = _split_block(layers.Concatenate()([up(coarse), middle]), 96)
-    up = layers.UpSampling2D(interpolation="nearest")
-    fine = _split_block(layers.Concatenate()([up(joined), fine]), 48)
+    joined = _split_block(layers.Concatenate()([_doubled(coarse), middle]), 96)
+    fine = _split_block(layers.Concatenate()([_doubled(joined), fine]), 48)
     middle = _split_block(layers.Concatenate()([convolution(fine, 48, 3, 2, _SILU), joined]), 96)
     coarse = _split_block(layers.Concatenate()([convolution(middle, 96, 3, 2, _SILU), coarse]), 128)
     parts = [_head(x, side, stride) for x, stride in zip((fine, middle, coarse), _STRIDES, strict=True)]
     return keras.Model(image, layers.Concatenate(axis=1)(parts), name="yolo")
+
+
+def _doubled(x: Any) -> Any:
+    """Every value twice along both sides: RESIZE_NEAREST_NEIGHBOR, where Keras makes TILE of its UpSampling2D.
+
+    Its Resizing layer would do, but Keras 3.15 exports the batch normalisation behind it as in training.
+    """
+    from keras import ops
+
+    return ops.image.resize(x, (2 * x.shape[1], 2 * x.shape[2]), interpolation="nearest")
 
 
 def _split_block(x: Any, channels: int) -> Any:

@@ -1,7 +1,9 @@
 """The zoo's networks with a memory, which tell a spoken word.
 
-Keras writes a recurrent layer as a loop (WHILE with its own subgraphs), whose inner ranges no converter here can measure; with
-``unroll=True`` and a fixed length it becomes plain operators. The convolution before it halves the steps, as is usual for speech.
+In which form an LSTM arrives (tensorflow 2.21, Keras 3.15): with the batch fixed, Keras 3 becomes a loop, WHILE with subgraphs of its own,
+whose inner ranges no converter here can measure; with the batch left open TFLiteConverter refuses it (TensorListReserve). Only tf-keras with a
+fixed batch becomes one UNIDIRECTIONAL_SEQUENCE_LSTM, and only through TFLiteConverter itself. So the layers are built with ``unroll=True`` and
+a fixed length, which gives plain operators. The convolution before them halves the steps, as is usual for speech.
 """
 
 from __future__ import annotations

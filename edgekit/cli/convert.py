@@ -6,16 +6,22 @@ from pathlib import Path
 
 import click
 
+from edgekit.cli.data_options import (
+    DATA,
+    color_option,
+    metric_option,
+    normalize_option,
+    resize_option,
+    samples_option,
+)
 from edgekit.cli.output import console, print_json, progress_bar
 from edgekit.cli.proof import print_findings, print_verification
 from edgekit.report.units import size_text
 
-_DATA = "DATA"
-
 
 @click.command("convert")
 @click.argument("source")
-@click.option("--calibration", required=True, metavar=_DATA, help="Representative data; see below.")
+@click.option("--calibration", required=True, metavar=DATA, help="Representative data; see below.")
 @click.option(
     "-o",
     "--output",
@@ -43,29 +49,19 @@ _DATA = "DATA"
     type=click.Choice(["int8", "uint8", "int16", "float32"]),
     help="What the file's inputs and outputs are.  [default: the recipe's own: int8, int16 for int16x8, else float32]",
 )
-@click.option(
-    "--normalize",
-    metavar="MEAN,STD",
-    help="(x - MEAN) / STD, as in training; one pair, or all means, then all deviations. 'none' says that raw values are right.",
+@normalize_option(
+    ", as in training; one pair, or all means, then all deviations. 'none' says that raw values are right."
 )
-@click.option("--resize", metavar="WxH", help="Resize images to this size.")
-@click.option(
-    "--color", type=click.Choice(["rgb", "bgr"]), help="The colour order of training; images are given in RGB."
-)
+@resize_option
+@color_option("; images are given in RGB")
 @click.option("--labels", type=click.Path(path_type=Path), help="Class names, one a line, in output order.")
 @click.option(
     "--device",
     metavar="ID",
     help="The device that the model is for; see `edgekit devices list`.  [default: this machine]",
 )
-@click.option("--verify", metavar=_DATA, help="Further data that the proof runs on, with labels where there are some.")
-@click.option(
-    "--metric",
-    default="accuracy",
-    show_default=True,
-    metavar="accuracy|MODULE:FUNCTION",
-    help="The task's figure where there are labels; a function takes (outputs, labels).",
-)
+@click.option("--verify", metavar=DATA, help="Further data that the proof runs on, with labels where there are some.")
+@metric_option
 @click.option(
     "--min-agreement",
     type=float,
@@ -95,13 +91,7 @@ _DATA = "DATA"
     type=click.Path(path_type=Path),
     help="Activation statistics (.npz): read where it exists, else written after measuring.",
 )
-@click.option(
-    "--samples",
-    type=click.IntRange(min=1),
-    default=1000,
-    show_default=True,
-    help="Use at most this many samples of each data set, spread evenly.",
-)
+@samples_option(" of each data set")
 @click.option(
     "--allow-custom", multiple=True, metavar="NAME", help="A custom operator that may stay in the model; repeatable."
 )

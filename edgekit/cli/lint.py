@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from edgekit.cli.data_options import DATA, color_option, normalize_option, resize_option, samples_option
 from edgekit.cli.output import console, print_json, progress_bar
 
 
@@ -11,19 +12,13 @@ from edgekit.cli.output import console, print_json, progress_bar
 @click.argument("source")
 @click.option(
     "--calibration",
-    metavar="DATA",
+    metavar=DATA,
     help="Representative data, as for `edgekit convert`; without it only the structure is looked at.",
 )
-@click.option("--normalize", metavar="MEAN,STD", help="(x - MEAN) / STD, as in training.")
-@click.option("--resize", metavar="WxH", help="Resize images to this size.")
-@click.option("--color", type=click.Choice(["rgb", "bgr"]), help="The colour order of training.")
-@click.option(
-    "--samples",
-    type=click.IntRange(min=1),
-    default=1000,
-    show_default=True,
-    help="Use at most this many samples, spread evenly.",
-)
+@normalize_option(", as in training.")
+@resize_option
+@color_option()
+@samples_option()
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_context
 def command(

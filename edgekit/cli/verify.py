@@ -6,6 +6,14 @@ from pathlib import Path
 
 import click
 
+from edgekit.cli.data_options import (
+    DATA,
+    color_option,
+    metric_option,
+    normalize_option,
+    resize_option,
+    samples_option,
+)
 from edgekit.cli.golden import check_usage, run_golden
 from edgekit.cli.output import print_json, progress_bar
 from edgekit.cli.proof import print_layers, print_verification
@@ -19,24 +27,12 @@ from edgekit.cli.proof import print_layers, print_verification
     "--delegate", metavar="KIND", help="With --golden: xnnpack, none, gpu or edgetpu.  [default: the profile's]"
 )
 @click.option("--engine", metavar="NAME", help="With --golden: litert, tflite-runtime or tensorflow.")
-@click.option("--data", metavar="DATA", help="What to compare on, as for `edgekit convert`.")
-@click.option("--normalize", metavar="MEAN,STD", help="(x - MEAN) / STD.  [default: as the int8 model's manifest says]")
-@click.option("--resize", metavar="WxH", help="Resize images to this size.")
-@click.option("--color", type=click.Choice(["rgb", "bgr"]), help="The colour order of training.")
-@click.option(
-    "--metric",
-    default="accuracy",
-    show_default=True,
-    metavar="accuracy|MODULE:FUNCTION",
-    help="The task's figure where there are labels; a function takes (outputs, labels).",
-)
-@click.option(
-    "--samples",
-    type=click.IntRange(min=1),
-    default=1000,
-    show_default=True,
-    help="Use at most this many samples, spread evenly.",
-)
+@click.option("--data", metavar=DATA, help="What to compare on, as for `edgekit convert`.")
+@normalize_option(".  [default: as the int8 model's manifest says]")
+@resize_option
+@color_option()
+@metric_option
+@samples_option()
 @click.option("--device", metavar="ID", help="A device profile, whose delegate runs both.  [default: this machine]")
 @click.option("--per-layer", is_flag=True, help="Compare each tensor inside the network as well.")
 @click.option(

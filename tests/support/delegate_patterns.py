@@ -216,6 +216,18 @@ def batch_norm_depthwise(net: Net, x: int) -> int:
     return binary(net, "MUL", y, net.constant(-0.5))
 
 
+def input_scaling(net: Net, x: int) -> int:
+    """What a model does to its own input: a product, a difference and a quotient, before a layer that pads."""
+    y = binary(net, "MUL", x, net.constant(1 / 127.5))
+    y = binary(net, "SUB", y, net.constant(net.normal(net.shape(x)[-1])))
+    return net.conv(binary(net, "DIV", y, net.constant(0.5)), 4)
+
+
+def input_factor(net: Net, x: int) -> int:
+    """A factor for each channel before a depthwise convolution."""
+    return net.depthwise(binary(net, "MUL", x, net.constant(1 + 0.3 * net.normal(net.shape(x)[-1]))))
+
+
 def average_pool(net: Net, x: int) -> int:
     """AVERAGE_POOL_2D, 2 × 2, one place apart, without padding."""
     _, height, width, channels = net.shape(x)
@@ -347,6 +359,7 @@ PATTERNS: dict[str, list[Pattern]] = {
     "batch-matmul": [matmul_right, matmul_left],
     "squared-difference": [layer_norm],
     "affine": [batch_norm, batch_norm_depthwise],
+    "scaled": [input_scaling, input_factor],
     "average-pool": [average_pool],
     "dilated": [dilated],
     "one-slope": [one_slope],

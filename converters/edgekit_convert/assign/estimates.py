@@ -7,38 +7,26 @@ leave int8 together, and a run of neighbours pays for its two edges once, so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from edgekit.errors import OptionError
-from edgekit.graph import Subgraph
-from edgekit.inspection import EDGE_OPERATORS
 from edgekit.tensors import Array
-from edgekit_convert.assign.costs import CostTable, Form, change_ns, changes, form_of
-from edgekit_convert.assign.cut import FIRST, SECOND, Link, cheapest
+from edgekit_convert.assign.costs import CostTable
+from edgekit_convert.assign.matched import FLOAT as FLOAT
+from edgekit_convert.assign.matched import INT8 as INT8
+from edgekit_convert.assign.matched import INT16 as INT16
+from edgekit_convert.assign.matched import TYPES as TYPES
+from edgekit_convert.assign.matched import Flow, Matched
+from edgekit_convert.assign.operator_times import OperatorTimes
 from edgekit_convert.assign.sensitivity import Alone
-from edgekit_convert.graph.slices import Sliceable, producers
-from edgekit_convert.quantize.mixed import INT16_OPERATORS, with_types
 from edgekit_convert.ranges import Ranges
 from edgekit_convert.refine.ties import copied
 
 Progress = Callable[[str, int, int], None]
 
-#: Operators that compute each value from one value alone: between a DEQUANTIZE and a QUANTIZE a delegate may tabulate them.
-ELEMENTWISE: frozenset[str] = frozenset(
-    {
-        "ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "NEG", "RELU",
-        "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1", "ROUND", "RSQRT", "SIGN", "SIN", "SQRT", "SQUARE", "TANH",
-    }
-)  # fmt: skip
-
-#: The types by their codes in an assignment.
-TYPES: tuple[str, ...] = ("int8", "int16", "float")
-INT8, INT16, FLOAT = range(3)
-_TENSOR_TYPES = ("int8", "int16", "float32")
 #: The least share of the noise that a step towards a larger set has to remove.
 _STEP = 0.02
 _MOST_STEPS = 60
@@ -92,37 +80,17 @@ class Network:
     """
 
     def __init__(self, quantised: bytes, float_model: bytes) -> None:
-        self._quantised, self._float_model = quantised, float_model
-        self._whole = Sliceable(quantised)
-        main = self._whole.main
-        self._main = main
-        self._exact = Sliceable(float_model)
-        originals = {self._exact.main.tensors[op.outputs[0]].name: op for op in self._exact.main.ops if op.outputs}
-        self._ops = [
-            op for op in main.ops if op.name not in EDGE_OPERATORS or main.tensors[op.inputs[0]].data is not None
-        ]
-        self.names = [main.tensors[op.outputs[0]].name for op in self._ops]
-        self.kinds = [op.name for op in self._ops]
-        self._originals = [originals.get(name) for name in self.names]
-        integer = [
-            any(main.tensors[i].dtype == "int8" for i in (*op.inputs, *op.outputs) if i >= 0) for op in self._ops
-        ]
-        self.plain = np.array([INT8 if item else FLOAT for item in integer], np.uint8)
-        known = np.array([original is not None for original in self._originals])
-        self._able = np.zeros((3, len(self._ops)), bool)
-        self._able[FLOAT] = known & (self.plain == INT8)
-        self._able[INT16] = self._able[FLOAT] & np.array([kind in INT16_OPERATORS for kind in self.kinds], bool)
-        self._flows = _flows(main, {op.index: number for number, op in enumerate(self._ops)})
+        matched = Matched(quantised, float_model)
+        self._ops, self._flows, self._main = matched.ops, matched.flows, matched.whole.main
+        self.names, self.kinds, self.plain = matched.names, matched.kinds, matched.plain
+        self._times = OperatorTimes(matched)
         self._weights = np.zeros(len(self._ops))
         self._grids: list[tuple[float, list[int]]] = []
-        self._times = np.zeros((3, len(self._ops)))
-        self._lookups = np.full(len(self._ops), np.inf)
-        self._changes = np.zeros((3, 3, len(self._flows)))
         self._fixed_noise = self.noise_of_plain = 0.0
 
     def everything(self, kind: int) -> Array:
         """The assignment with every operator that can in one type."""
-        return np.where(self._able[kind], np.uint8(kind), self.plain).astype(np.uint8)
+        return np.where(self._times.able[kind], np.uint8(kind), self.plain).astype(np.uint8)
 
     def layers(self, row: Array) -> dict[str, str]:
         """An assignment as ``mixed.with_types`` takes it."""
@@ -147,7 +115,7 @@ class Network:
         self._fixed_noise = fixed
         self.noise_of_plain = float(self.noise(self.plain[None])[0])
 
-    def _needed(self, flow: _Flow) -> list[int] | None:
+    def _needed(self, flow: Flow) -> list[int] | None:
         """The operators that must leave int8 together for a tensor's grid to go; ``None`` for the file's inputs and outputs."""
         needed: list[int] = []
         by_index = {item.tensor: item for item in self._flows}
@@ -175,66 +143,11 @@ class Network:
             progress: called as ``progress(step, done, total)``.
             int16: whether int16 forms count.
         """
-        wide = self._int16_forms(ranges) if int16 else {}
-        forms: list[dict[int, Form]] = []
-        for number, (op, original) in enumerate(zip(self._ops, self._originals, strict=True)):
-            found = {INT8 if self.plain[number] == INT8 else FLOAT: form_of(self._whole, op)}
-            if self._able[FLOAT][number] and original is not None:
-                found[FLOAT] = form_of(self._exact, original)
-            if number in wide:
-                found[INT16] = wide[number]
-            forms.append(found)
-        kinds = [INT8, FLOAT, *([INT16] if wide else [])]
-        pairs = [(a, b) for a in kinds for b in kinds if a != b]
-        wanted = [list(found.values()) for found in forms]
-        wanted += [changes(_TENSOR_TYPES[a], _TENSOR_TYPES[b]) for a, b in pairs]
-        costs.measure(wanted, lambda done, total: progress("Measuring what each operator takes", done, total))
-        for number, found in enumerate(forms):
-            for kind in range(3):
-                time = costs.ns(found[kind].key) if kind in found else None
-                self._times[kind][number] = np.inf if time is None else time
-        for a, b in pairs:
-            for place, flow in enumerate(self._flows):
-                time = change_ns(costs, _TENSOR_TYPES[a], _TENSOR_TYPES[b], self._main.tensors[flow.tensor].elements)
-                self._changes[a, b, place] = np.inf if time is None else time
-        self._able &= np.isfinite(self._times)
-        self._able[FLOAT] &= self.plain == INT8
-
-    def _int16_forms(self, ranges: Ranges) -> dict[int, Form]:
-        """The operators that have an int16 form here, each as a model of its own."""
-        wanted = {self.names[number]: "int16" for number in self._numbers(self._able[INT16])}
-        try:
-            model = with_types(self._quantised, self._float_model, ranges, wanted)
-        except OptionError:
-            # One of them has none after all; the others are told by trying each.
-            for name in list(wanted):
-                try:
-                    with_types(self._quantised, self._float_model, ranges, {name: "int16"})
-                except OptionError:
-                    del wanted[name]
-            model = with_types(self._quantised, self._float_model, ranges, wanted)
-        self._able[INT16] &= np.array([name in wanted for name in self.names], bool)
-        whole = Sliceable(model)
-        ops = [
-            op for op in whole.main.ops
-            if op.name not in EDGE_OPERATORS or whole.main.tensors[op.inputs[0]].data is not None
-        ]  # fmt: skip
-        return {number: form_of(whole, ops[number]) for number in self._numbers(self._able[INT16])}
+        self._times.learn(costs, ranges, progress, int16=int16)
 
     def learn_lookups(self, costs: CostTable, ranges: Ranges) -> None:
         """Measure what one float operator between int8 neighbours takes, which a delegate may make a table of 256 values."""
-        forms = {}
-        for number in self._numbers(self._able[FLOAT]):
-            op, original = self._ops[number], self._originals[number]
-            if original is None or op.name not in ELEMENTWISE:
-                continue
-            plain, exact = form_of(self._whole, op), form_of(self._exact, original)
-            island = with_types(plain.content, exact.content, ranges, {self.names[number]: "float"})
-            forms[number] = Form(f"float between int8 {plain.key}", island)
-        costs.measure([list(forms.values())])
-        for number, form in forms.items():
-            time = costs.ns(form.key)
-            self._lookups[number] = np.inf if time is None else time
+        self._times.learn_lookups(costs, ranges)
 
     def cheapest(self, reluctance: float) -> Array:
         """The assignment of int8 and float that takes least time, by the times that were learned.
@@ -242,33 +155,16 @@ class Network:
         Args:
             reluctance: what a time in float counts beside one in int8.
         """
-        int8 = np.where(self.plain == INT8, np.minimum(self._times[INT8], reluctance * self._lookups), np.inf)
-        float_ = np.where(self._able[FLOAT] | (self.plain == FLOAT), self._times[FLOAT] * reluctance, np.inf)
-        fixed = {INT8: FIRST, FLOAT: SECOND}
-        links = []
-        for place, flow in enumerate(self._flows):
-            ends = tuple(flow.readers)
-            if flow.maker is not None and flow.edge is not None:
-                ends += (fixed.get(flow.edge, FIRST),)
-            maker = (
-                flow.maker if flow.maker is not None else fixed.get(flow.edge if flow.edge is not None else INT8, FIRST)
-            )
-            links.append(Link(maker, ends, self._changes[INT8, FLOAT, place], self._changes[FLOAT, INT8, place]))
-        in_float = np.array(cheapest(int8.tolist(), float_.tolist(), links), bool)
-        alone = ~in_float & (reluctance * self._lookups < self._times[INT8]) & self._able[FLOAT]
-        return np.where((in_float | alone) & self._able[FLOAT], np.uint8(FLOAT), self.plain).astype(np.uint8)
-
-    @staticmethod
-    def _numbers(chosen: Array) -> list[int]:
-        return [int(number) for number in np.flatnonzero(chosen)]
+        return self._times.cheapest(reluctance)
 
     def time_of(self, number: int, kind: int) -> float:
         """Nanoseconds of one operator alone; infinite where it has no such form."""
-        return float(self._times[kind][number])
+        return float(self._times.of(kind)[number])
 
     def int8_share(self, row: Array) -> float:
         """Share of the operators' time in float that stays in int8."""
-        weight = np.where(np.isfinite(self._times[FLOAT]), self._times[FLOAT], 0.0) + 1.0
+        in_float = self._times.of(FLOAT)
+        weight = np.where(np.isfinite(in_float), in_float, 0.0) + 1.0
         return float(weight[row == INT8].sum() / weight.sum())
 
     def noise(self, rows: Array) -> Array:
@@ -281,20 +177,7 @@ class Network:
 
     def time(self, rows: Array) -> Array:
         """Estimated nanoseconds for each assignment."""
-        by_op = np.ascontiguousarray(rows.T)
-        total = np.zeros(len(rows))
-        for number, codes in enumerate(by_op):
-            total += self._times[:, number][codes]
-        present = [kind for kind in range(3) if (by_op == kind).any()]
-        for place, flow in enumerate(self._flows):
-            made: Any = by_op[flow.maker] if flow.maker is not None else flow.edge
-            for kind in present:
-                outside = flow.maker is not None and flow.edge == kind
-                if not flow.readers and not outside:
-                    continue
-                read = np.logical_or.reduce(by_op[flow.readers] == kind) if not outside else True
-                total += np.where(read & (made != kind), self._changes[made, kind, place], 0.0)
-        return total
+        return self._times.total(rows)
 
     def ratio(self, row: Array) -> float:
         """Estimated latency of an assignment relative to plain int8's."""
@@ -304,7 +187,7 @@ class Network:
     def path(self, prefer: Sequence[str]) -> list[Array]:
         """Assignments from plain int8 on, each with one more run of operators: the one that removes most noise for its time."""
         path = [self.plain]
-        wished = np.array([name in set(prefer) for name in self.names], bool) & self._able[FLOAT]
+        wished = np.array([name in set(prefer) for name in self.names], bool) & self._times.able[FLOAT]
         if wished.any():
             path.append(np.where(wished, np.uint8(FLOAT), self.plain).astype(np.uint8))
         base_time = float(self.time(self.plain[None])[0])
@@ -330,7 +213,7 @@ class Network:
         found = []
         places = np.arange(len(current))
         for kind in (FLOAT, INT16):
-            able = self._able[kind] & (current == INT8)
+            able = self._times.able[kind] & (current == INT8)
             if not able.any():
                 continue
             # Runs that differ only by operators that stay as they are are the same: their ends are moved to ones that change.
@@ -345,7 +228,7 @@ class Network:
     def runs(self, row: Array) -> list[list[int]]:
         """The operators that left int8, as runs of neighbours in the graph's order with one type."""
         found: list[list[int]] = []
-        for number in self._numbers(row != self.plain):
+        for number in np.flatnonzero(row != self.plain).tolist():
             joined = bool(found) and found[-1][-1] == number - 1 and row[number - 1] == row[number]
             if joined:
                 found[-1].append(number)
@@ -364,56 +247,6 @@ class Network:
             share = removed / self.noise_of_plain if self.noise_of_plain else 0.0
             found.append(Run(TYPES[row[run[0]]], operators, share))
         return tuple(found)
-
-
-@dataclass(frozen=True)
-class _Flow:
-    """An activation: who computes it and who reads it, changes of type left out.
-
-    Attributes:
-        tensor: its index where it was computed.
-        maker: the operator's number, or ``None`` for an input of the model.
-        readers: numbers of the operators that read it in any form.
-        edge: the type that it has as an input or output of the model; ``None`` for one inside.
-    """
-
-    tensor: int
-    maker: int | None
-    readers: list[int]
-    edge: int | None
-
-
-def _flows(main: Subgraph, numbers: Mapping[int, int]) -> list[_Flow]:
-    made = producers(main)
-    code = {"int8": INT8, "uint8": INT8, "int16": INT16, "float32": FLOAT}
-
-    def source(index: int) -> int:
-        while (op := made.get(index)) is not None and op.index not in numbers:
-            index = op.inputs[0]
-        return index
-
-    # An operator's result goes by the name that it has in the int8 file; an input that is quantised first by its own.
-    readers: dict[int, list[int]] = {}
-    edges: dict[int, int] = {}
-    for index in main.inputs:
-        readers[index] = []
-        edges[index] = code.get(main.tensors[index].dtype, FLOAT)
-    for op in main.ops:
-        if op.index in numbers:
-            for index in op.outputs:
-                readers.setdefault(index, [])
-    for op in main.ops:
-        if op.index in numbers:
-            for index in dict.fromkeys(source(index) for index in op.inputs if index >= 0):
-                if index in readers:
-                    readers[index].append(numbers[op.index])
-    for index in main.outputs:
-        edges[source(index)] = code.get(main.tensors[index].dtype, FLOAT)
-    return [
-        _Flow(index, numbers[made[index].index] if index in made else None, found, edges.get(index))
-        for index, found in readers.items()
-        if main.tensors[index].dtype in code
-    ]
 
 
 def _spans(count: int) -> Array:

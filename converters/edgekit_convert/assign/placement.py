@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import EngineError, OptionError
+from edgekit.inspection import inspect
 from edgekit.modelfile import ModelFile
 from edgekit.tensors import Array
 from edgekit_convert.assign.costs import CostTable
@@ -27,9 +28,13 @@ Progress = Callable[[str, int, int], None]
 GAIN, LEAST_NS = 0.05, 2000.0
 #: What a nanosecond in float counts beside one in int8: single operators are measured better than what joins them.
 _RELUCTANCES = (1.05, 1.0, 0.9, 1.25, 1.6)
+#: Share of the multiply-accumulates that stays in int8 where the model is faster than float with it.
+_LEAST_INT8 = 0.8
+#: Assignments that are slower than the fastest by less than this share are as good as it.
+_NEAR = 0.02
 #: Of so many fastest assignments the noise is looked at; noises that differ by less than this factor are alike.
 _NEAREST, _ALIKE = 6, 1.1
-#: Runs of float operators that are tried back in int8, and rounds of that.
+#: Changes of each kind that are tried in a round, and rounds.
 _TRIALS, _ROUNDS = 5, 3
 
 
@@ -98,10 +103,10 @@ class Placement:
             text = f"predicted for {target} from times of this machine: a file that is to be fast there is best measured there."
             found.append(Finding("note", "placement-predicted", text))
         if self.layers:
-            gain = f"{_us(self.int8_ns)} with all of them in int8, {_us(self.chosen_ns)} now"
+            gain = f"{in_words(self.int8_ns)} with all of them in int8, {in_words(self.chosen_ns)} now"
             gain = gain if self.tried else f"estimated from the cost table, {gain}"
             text = f"{len(self.layers)} operators stay in float, which is faster on this delegate: {gain}"
-            found.append(Finding("note", "placement", f"{text}, {_us(self.float_ns)} all in float."))
+            found.append(Finding("note", "placement", f"{text}, {in_words(self.float_ns)} all in float."))
             for (operator, reason), names in _grouped(self.left_out).items():
                 times = f"{operator} ×{len(names)}" if len(names) > 1 else f"{operator} {names[0]!r}"
                 found.append(Finding("note", "placement-layers", f"{times} in float: {reason}."))
@@ -109,7 +114,7 @@ class Placement:
             found.append(
                 Finding(
                     "warning", "slower-than-float",
-                    f"the fastest form found takes {_us(self.chosen_ns)}, the float model {_us(self.float_ns)}: this model is too "
+                    f"the fastest form found takes {in_words(self.chosen_ns)}, the float model {in_words(self.float_ns)}: this model is too "
                     "small to gain from int8 here. It is still smaller; for speed keep the float file.",
                 )
             )  # fmt: skip
@@ -186,13 +191,11 @@ def place(
     if wished.any():
         rows += [np.where(wished, np.uint8(FLOAT), row).astype(np.uint8) for row in rows]
     search.measure(rows)
+    classes = _classes(network, quantised)
     for _ in range(_ROUNDS):
-        smaller = _smaller(network, search.best())
-        if not smaller:
-            break
-        before = search.best()
-        search.measure(smaller)
-        if np.array_equal(search.best(), before):
+        before = search.fastest()
+        search.measure([*_smaller(network, before), *_turned(network, before, classes)])
+        if np.array_equal(search.fastest(), before):
             break
     row = search.best()
     return Placement(
@@ -224,60 +227,6 @@ def _settled(int8_ns: float, float_ns: float, *, whole: bool) -> bool:
     return int8_ns <= 2 * LEAST_NS or (whole and int8_ns <= (1 - GAIN) * float_ns)
 
 
-@dataclass(frozen=True)
-class StrictCost:
-    """What it costs that every operator is in int8.
-
-    Attributes:
-        outside: how many operators of each name the delegate leaves to the interpreter's own kernels.
-        int8_ns: one run; ``None`` where it cannot be run.
-        float_ns: one run of the float model, measured beside it.
-    """
-
-    outside: dict[str, int]
-    int8_ns: float | None
-    float_ns: float | None
-
-    def findings(self) -> tuple[Finding, ...]:
-        """The price, where there is one."""
-        if self.int8_ns is None or self.float_ns is None:
-            return ()
-        ratio = self.int8_ns / self.float_ns
-        slower = self.int8_ns > max((1 + GAIN) * self.float_ns, self.float_ns + LEAST_NS)
-        if not slower and not self.outside:
-            return ()
-        names = ", ".join(name if count == 1 else f"{name} ×{count}" for name, count in self.outside.items())
-        text = f"strictly int8: {_us(self.int8_ns)}, {ratio:.2f} times the float model's {_us(self.float_ns)}"
-        if names:
-            text += f". The delegate does not take {names}"
-        if slower:
-            text += ". The recipe auto leaves operators in float where that is faster"
-        return (Finding("warning" if slower else "note", "strict-int8", f"{text}."),)
-
-    def to_json(self) -> dict[str, Any]:
-        """The manifest's form; without times, which differ each time."""
-        return {"outside": self.outside}
-
-
-def strict_cost(quantised: bytes, baseline: bytes, costs: CostTable) -> StrictCost:
-    """Measure what it costs that every operator is in int8.
-
-    Args:
-        quantised: the int8 flatbuffer.
-        baseline: the float model as the user has it.
-        costs: times on the delegate that will run the model.
-    """
-    times = costs.beside({"int8": quantised, "float": baseline})
-    counts: dict[str, int] = {}
-    if times["int8"] is not None:
-        outside = costs.timer.outside(quantised)
-        main = ModelFile.read(quantised).graph.main
-        for op in main.ops:
-            if op.outputs and main.tensors[op.outputs[0]].name in outside:
-                counts[op.name] = counts.get(op.name, 0) + 1
-    return StrictCost(dict(sorted(counts.items())), times["int8"], times["float"])
-
-
 class _Search:
     """Assignments measured whole, each time beside plain int8 and the float model, in units of the latter."""
 
@@ -293,6 +242,7 @@ class _Search:
     ) -> None:
         self._network, self._costs, self._noise = network, costs, noise
         self._noises: dict[bytes, float] = {}
+        self._macs = _macs(network, quantised)
         self._quantised, self._float_model, self._ranges, self._baseline = quantised, float_model, ranges, baseline
         self._rows: dict[bytes, Array] = {}
         self._ratios: dict[bytes, float] = {}
@@ -327,14 +277,29 @@ class _Search:
         ratio = self._ratios.get(row.tobytes(), np.inf)
         return ratio * self.float_ns if self.float_ns is not None and np.isfinite(ratio) else None
 
+    def fastest(self) -> Array:
+        """The one that takes least time, of those that are to be chosen from."""
+        ratios = self._eligible()
+        return self._rows[min(ratios, key=lambda key: ratios[key])]
+
+    def _eligible(self) -> dict[bytes, float]:
+        """Those with most of the work in int8, unless only others are as fast as float."""
+        most = {key: ratio for key, ratio in self._ratios.items() if self._int8_macs(self._rows[key]) >= _LEAST_INT8}
+        return most if most and min(most.values()) <= 1.0 else self._ratios
+
+    def _int8_macs(self, row: Array) -> float:
+        total = float(self._macs.sum())
+        return float(self._macs[row == INT8].sum()) / total if total else 1.0
+
     def best(self) -> Array:
         """Of those that are about as fast as the fastest: plain int8, else the most faithful, else the one with most in int8."""
-        least = min(self._ratios.values())
-        slack = max(GAIN * least, LEAST_NS / self.float_ns if self.float_ns else 0.0)
-        near = [key for key, ratio in self._ratios.items() if ratio <= least + slack and np.isfinite(ratio)]
-        plain = self._network.plain.tobytes()
-        if plain in near or not near:
+        ratios = self._eligible()
+        least = min(ratios.values())
+        floor = LEAST_NS / self.float_ns if self.float_ns else 0.0
+        plain = self._ratios[self._network.plain.tobytes()]
+        if not np.isfinite(least) or plain <= least + max(GAIN * least, floor):
             return self._network.plain
+        near = [key for key, ratio in ratios.items() if ratio <= least + max(_NEAR * least, floor)]
         noises = {key: self._noise_of(key) for key in sorted(near, key=lambda key: self._ratios[key])[:_NEAREST]}
         faithful = [key for key, noise in noises.items() if noise <= _ALIKE * min(noises.values())]
         return self._rows[
@@ -348,6 +313,12 @@ class _Search:
 
     def _built(self, row: Array) -> bytes:
         return with_types(self._quantised, self._float_model, self._ranges, self._network.layers(row))
+
+
+def _macs(network: Network, quantised: bytes) -> Array:
+    """Multiply-accumulates of each operator."""
+    counted = {op.output: op.macs for op in inspect(ModelFile.read(quantised), partitions=False).ops}
+    return np.array([counted.get(name, 0) for name in network.names], np.float64)
 
 
 def _simple(network: Network, outside: frozenset[str]) -> list[Array]:
@@ -381,6 +352,33 @@ def _smaller(network: Network, row: Array) -> list[Array]:
     return list(unique.values())[:_TRIALS]
 
 
+def _classes(network: Network, quantised: bytes) -> list[list[int]]:
+    """Operators of one kind that give tensors of one shape: in a network of blocks what is better for one is so for all."""
+    shapes = {tensor.name: tensor.shape for tensor in ModelFile.read(quantised).graph.main.tensors}
+    found: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    for number, (kind, name) in enumerate(zip(network.kinds, network.names, strict=True)):
+        found.setdefault((kind, shapes.get(name, ())), []).append(number)
+    return list(found.values())
+
+
+def _turned(network: Network, row: Array, classes: Sequence[Sequence[int]]) -> list[Array]:
+    """The assignment with all operators of one class in the other type, by estimated time."""
+    able = network.everything(FLOAT) != network.plain
+    found = []
+    for numbers in classes:
+        for kind in (INT8, FLOAT):
+            turned = row.copy()
+            some = [number for number in numbers if able[number]]
+            turned[some] = FLOAT if kind == FLOAT else network.plain[some]
+            if not np.array_equal(turned, row):
+                found.append(turned)
+    if not found:
+        return []
+    estimated = network.time(np.stack(found))
+    order = sorted(range(len(found)), key=lambda number: float(estimated[number]))
+    return [found[number] for number in order[:_TRIALS]]
+
+
 def _left_out(network: Network, row: Array, outside: frozenset[str]) -> tuple[LeftOut, ...]:
     return tuple(
         LeftOut(
@@ -398,7 +396,8 @@ def _grouped(left_out: Sequence[LeftOut]) -> dict[tuple[str, str], list[str]]:
     return groups
 
 
-def _us(time_ns: float | None) -> str:
+def in_words(time_ns: float | None) -> str:
+    """A time as a report tells it."""
     return (
         "not measured"
         if time_ns is None

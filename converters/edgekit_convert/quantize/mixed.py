@@ -137,7 +137,7 @@ class _Rebuild:
             for item in signature.outputs:
                 item.tensorIndex = moved.get(item.tensorIndex, item.tensorIndex)
         self._main.operators = self._ops
-        _drop_unused(self._edited)
+        editing.drop_unused(self._edited)
         return editing.write(self._edited)
 
     def _free_joined_inputs(self) -> None:
@@ -352,28 +352,3 @@ def _int16_scale(low: float, high: float) -> float:
     """The scale of a symmetric int16 range; int16 activations have zero point 0 (the 8-bit specification's 16x8 part)."""
     top = max(abs(low), abs(high))
     return float(np.float32(top / _INT16_TOP)) or 1.0
-
-
-def _drop_unused(edited: Any) -> None:
-    """Remove the tensors and constants that no operator of a one-subgraph model reads any more."""
-    main = edited.subgraphs[0]
-    used = {*main.inputs, *main.outputs}
-    for op in main.operators:
-        used.update(index for index in (*op.inputs, *op.outputs, *(op.intermediates or ())) if index >= 0)
-    places = {index: place for place, index in enumerate(sorted(used))}
-    main.tensors = [main.tensors[index] for index in sorted(used)]
-    main.inputs, main.outputs = [places[index] for index in main.inputs], [places[index] for index in main.outputs]
-    for op in main.operators:
-        op.inputs = [places.get(index, -1) for index in op.inputs]
-        op.outputs = [places[index] for index in op.outputs]
-        if op.intermediates is not None and len(op.intermediates):
-            op.intermediates = [places.get(index, -1) for index in op.intermediates]
-    for signature in edited.signatureDefs or []:
-        for item in [*signature.inputs, *signature.outputs]:
-            item.tensorIndex = places[item.tensorIndex]
-    edited.metadataBuffer = None  # what older schemas had for metadata: numbers of buffers
-    kept = {tensor.buffer for tensor in main.tensors} | {item.buffer for item in edited.metadata or []} | {0}
-    numbers = {buffer: place for place, buffer in enumerate(sorted(kept))}
-    edited.buffers = [edited.buffers[buffer] for buffer in sorted(kept)]
-    for holder in [*main.tensors, *(edited.metadata or [])]:
-        holder.buffer = numbers[holder.buffer]

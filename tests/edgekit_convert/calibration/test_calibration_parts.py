@@ -13,7 +13,7 @@ from edgekit.graph import Graph
 from edgekit.modelfile import ModelFile
 from edgekit.tensors import Array
 from edgekit_convert import calibration
-from edgekit_convert.calibration import Audit, CalibrationSet, Parts, Ready, audit
+from edgekit_convert.calibration import Audit, CalibrationSet, Parts, Ready, audit, auditing
 from edgekit_convert.calibration.data import open_data
 
 INPUTS = ModelFile.read(models.dense_float()).inputs
@@ -92,13 +92,13 @@ def test_duplicates_are_in_the_parts_once() -> None:
 def test_parts_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large samples are kept in smaller number, but never fewer than can be parted; the choice is still their own."""
     size = rows(1).nbytes
-    monkeypatch.setattr(calibration, "_PART_BYTES", 30 * size)
+    monkeypatch.setattr(auditing, "_PART_BYTES", 30 * size)
     data = rows(200)
     parts = audited(data).parts
     assert (20, 10) == (len(parts.refining), len(parts.held_out))
     again = audited(data[::-1].copy()).parts
     assert content(parts.refining) == content(again.refining)
-    monkeypatch.setattr(calibration, "_PART_BYTES", 1)
+    monkeypatch.setattr(auditing, "_PART_BYTES", 1)
     parts = audited(data).parts
     assert (8, 4) == (len(parts.refining), len(parts.held_out))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import delegate_patterns as patterns
 import numpy as np
 import pytest
-from delegate_patterns import network
+from delegate_patterns import Pattern, network
 from small_nets import RELU6, VALID, Net, main_of, residual, samples, statistics
 
 from edgekit.graph import Op
@@ -164,13 +164,13 @@ def test_only_operators_outside_are_touched() -> None:
 
 
 def test_without_a_gain_nothing_is_changed() -> None:
-    """A batch normalisation that is taken as it is, and times that are not known: the graph stays, and the report says why."""
-    content = network(patterns.batch_norm_depthwise)
-    result, done = rewritten(content, "int8", elsewhere())
+    """What may be left in float, and times that are not known: the graph stays, and the report says why."""
+    content = network(patterns.layer_norm)
+    result, done = rewritten(content, "auto", elsewhere())
     assert result is content
-    assert [(item.rule.name, item.kept) for item in done] == [("affine", False)]
+    assert [(item.rule.name, item.kept) for item in done] == [("squared-difference", False)]
     assert done[0].finding().text == (
-        "rule 'affine' (once) not applied: nothing more would be taken, and what it saves is not in the cost table."
+        "rule 'squared-difference' (2 times) not applied: nothing more would be taken, and what it saves is not in the cost table."
     )
 
 
@@ -237,21 +237,28 @@ def test_a_tidy_up_follows_what_was_kept() -> None:
     assert [item.rule.name for item in done if item.rule.simplifies] == ["reshapes"]
 
 
-def test_what_does_not_pay_together_is_tried_alone() -> None:
-    """A GELU that is spelled out with a POW, which has no int8 form, and a batch normalisation, which is taken as it is."""
+def test_what_does_not_pay_together_is_tried_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that changes values, beside one that is sound: the sound one is kept by itself, and together both are in one step."""
 
-    def spelled(net: Net, x: int) -> int:
-        cube = net.simple("POW", [x, net.constant(3.0)], net.shape(x), patterns.options("PowOptions"))
-        return patterns.gelu(net, x, cube)
+    def find(draft: Draft) -> list[Match]:
+        def change(op: Op, draft: Draft) -> None:
+            draft.bypass(op)
 
-    content = network(patterns.batch_norm_depthwise, spelled)
+        return [Match((op,), partial(change, op)) for op in draft.ops if op.name == "HARD_SWISH"]
 
-    def steps(recipe: str) -> list[tuple[str, bool, tuple[str, ...]]]:
-        _, done = rewritten(content, recipe, elsewhere())
+    wrong = DelegateRule("wrong", "", find, simplifies=True, whole=True)
+    affine = next(rule for rule in RULES if rule.name == "affine")
+    twice = next(rule for rule in RULES if rule.name == "common")
+
+    def steps(*patterns_: Pattern) -> list[tuple[str, bool, tuple[str, ...]]]:
+        _, done = rewritten(network(*patterns_), "int8", elsewhere())
         return [(item.rule.name, item.kept, item.beside) for item in done]
 
-    assert steps("int8")[:2] == [("affine", False, ()), ("spelled-out", False, ())]
-    assert steps("auto") == [("affine", True, ("spelled-out",)), ("spelled-out", True, ("affine",))]
+    monkeypatch.setattr(delegate, "RULES", (wrong, affine, twice))
+    assert steps(patterns.batch_norm_depthwise, patterns.hard_swish) == [("wrong", False, ()), ("affine", True, ())]
+    assert steps(patterns.batch_norm_depthwise, patterns.twice) == [
+        ("affine", True, ("common",)), ("common", True, ("affine",))
+    ]  # fmt: skip
 
 
 def test_one_line_says_what_was_gained() -> None:

@@ -16,7 +16,7 @@ from edgekit_convert.rewrite.delegate.draft import NONE, Draft, Match
 
 #: Layers with weights: where their bias is, and the axis of the weights that counts the outputs.
 _LAYERS = {"CONV_2D": (2, 0), "DEPTHWISE_CONV_2D": (2, 3), "FULLY_CONNECTED": (2, 0), "TRANSPOSE_CONV": (3, 0)}
-_STEPS = ("MUL", "ADD", "SUB", "DIV")
+STEPS = ("MUL", "ADD", "SUB", "DIV")
 
 
 def find(draft: Draft) -> list[Match]:
@@ -31,7 +31,7 @@ def find(draft: Draft) -> list[Match]:
         index = op.outputs[0]
         while draft.inner(index) and (not chain or draft.act(chain[-1]) == NONE):
             reader = draft.wiring.read_by[index][0]
-            if not draft.float_op(reader, *_STEPS) or _factor_and_summand(draft, reader, index, op) is None:
+            if not draft.float_op(reader, *STEPS) or factor_and_summand(draft, reader, index) is None:
                 break
             chain.append(reader)
             index = reader.outputs[0]
@@ -45,7 +45,7 @@ def _bias_known(draft: Draft, op: Op) -> bool:
     return len(op.inputs) <= place or op.inputs[place] < 0 or draft.values(op, place) is not None
 
 
-def _factor_and_summand(draft: Draft, op: Op, index: int, layer: Op) -> tuple[Array, Array] | None:
+def factor_and_summand(draft: Draft, op: Op, index: int) -> tuple[Array, Array] | None:
     """What an operator multiplies each channel by and adds to it; ``None`` where it is more than that."""
     place = 0 if op.inputs[0] == index else 1
     values = draft.values(op, 1 - place)
@@ -74,7 +74,7 @@ def _fold(draft: Draft, layer: Op, chain: tuple[Op, ...]) -> None:
     if held is not None:
         summand = held.astype(np.float64).reshape(-1)
     for op in chain:
-        step = _factor_and_summand(draft, op, index, layer)
+        step = factor_and_summand(draft, op, index)
         assert step is not None  # find has looked
         factor, summand = factor * step[0], summand * step[0] + step[1]
         index = op.outputs[0]

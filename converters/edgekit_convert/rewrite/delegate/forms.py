@@ -25,6 +25,8 @@ from edgekit_convert.rewrite.comparing import outputs
 
 #: Gains below 5 % are not gains, and losses below it no losses.
 GAIN = 0.05
+#: Noises that differ by less are alike, in dB.
+_SAME_DB = 0.2
 #: An int8 form may be so much noisier than the one before, in dB, or have so little noise at all.
 _LOSS_DB, _CLEAN_DB = 1.0, 40.0
 
@@ -38,11 +40,13 @@ class Form:
             is in float.
         outside: how many operators the delegate leaves outside, in the one with the fewest; under recipe int8, where none
             may be float, those that are count as well.
+        operators: how many there are, changes of type left out.
         wanted: the operators that are better spelled otherwise, by the names of their first outputs: outside, or float.
     """
 
     models: Mapping[str, bytes]
     outside: int
+    operators: int
     wanted: frozenset[str]
 
 
@@ -108,18 +112,19 @@ class Forms:
         }
         floats = frozenset(name for name, op in ops.items() if _is_float(graph, op))
         if self._recipe == "int8":
-            return Form({"int8": plain}, len(left | floats), left | floats)
+            return Form({"int8": plain}, len(left | floats), len(ops), left | floats)
         models, outside = {"int8": plain}, len(left)
         layers = {name: "float" for name in left if name in ops and name not in floats and _is_int8(graph, ops[name])}
         if layers:
             models["islands"] = with_types(plain, content, ranges, layers)
             outside = min(outside, len(left_outside(models["islands"], self._spec)))
-        return Form(models, outside, left | floats)
+        return Form(models, outside, len(ops), left | floats)
 
     def compare(self, before: Form, after: Form) -> Verdict:
         """Whether one form is better than another.
 
-        It is where fewer operators are outside or it is faster, and neither slower nor much noisier.
+        It is where fewer operators are outside, it is faster, or there are fewer operators and no more noise; and where it is neither
+        slower nor much noisier.
         """
         together = {("before", name): model for name, model in before.models.items()}
         together |= {("after", name): model for name, model in after.models.items()}
@@ -132,7 +137,7 @@ class Forms:
                 best[side] = (time, model)
         sqnr = self._sqnr_db(best["before"][1]), self._sqnr_db(best["after"][1])
         latency = best["before"][0], best["after"][0]
-        reason = _why_not(before.outside, after.outside, latency, sqnr)
+        reason = _why_not(before, after, latency, sqnr)
         return Verdict(not reason, reason, latency, sqnr)
 
     def _sqnr_db(self, model: bytes) -> float:
@@ -173,15 +178,16 @@ def _is_int8(graph: Subgraph, op: Op) -> bool:
     return any(graph.tensors[index].dtype == "int8" for index in op.outputs)
 
 
-def _why_not(before: int, after: int, latency: tuple[float | None, float | None], sqnr: tuple[float, float]) -> str:
+def _why_not(before: Form, after: Form, latency: tuple[float | None, float | None], sqnr: tuple[float, float]) -> str:
     """Why a form is not better than another; empty where it is."""
     known = latency[0] is not None and latency[1] is not None
     ratio = latency[1] / latency[0] if latency[0] and latency[1] is not None else 1.0
     if known and ratio >= 1 + GAIN:
         return f"it would take {ratio:.2f} times as long"
-    if after > before:
-        return f"the delegate would leave {after} operators outside instead of {before}"
-    if after == before and not (known and ratio <= 1 - GAIN):
+    if after.outside > before.outside:
+        return f"the delegate would leave {after.outside} operators outside instead of {before.outside}"
+    simpler = after.operators < before.operators and sqnr[1] >= min(sqnr[0] - _SAME_DB, _CLEAN_DB)
+    if after.outside == before.outside and not simpler and not (known and ratio <= 1 - GAIN):
         return (
             "it would not be faster"
             if known
