@@ -6,10 +6,6 @@ Each is started as ``python latency_children.py KIND REQUEST``, as ``quality_chi
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -18,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import quality_children as children
-from quality_children import Answer, ChildError
+from quality_children import Answer
 
 #: Tools by the name that ``--tools`` takes.
 PEERS = (*children.PEERS, "litert-quantizer-dynamic")
@@ -28,28 +24,8 @@ PLAIN = "edgekit-plain"
 
 
 def run(kind: str, request: Answer, timeout_s: float) -> Answer:
-    """Run one child process.
-
-    Args:
-        kind: a key of ``KINDS``.
-        request: its arguments.
-        timeout_s: when to give up.
-
-    Raises:
-        ChildError: it failed, crashed or took too long.
-    """
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "3"}
-    command = [sys.executable, __file__, kind, json.dumps(request)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout_s, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise ChildError(f"not done after {timeout_s:.0f} s") from error
-    if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        crash = f"ended by signal {-done.returncode}; " if done.returncode < 0 else ""
-        raise ChildError(f"{crash}{lines[-1] if lines else 'it said nothing'}"[:400])
-    answer: Answer = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    """Run one child process of this file; see ``quality_children.run``."""
+    return children.run(kind, request, timeout_s, __file__)
 
 
 def prepare(request: Answer) -> Answer:

@@ -36,19 +36,20 @@ class ChildError(Exception):
     """A child process failed; the text is its last line."""
 
 
-def run(kind: str, request: Answer, timeout_s: float | None = None) -> Answer:
+def run(kind: str, request: Answer, timeout_s: float | None = None, script: str = __file__) -> Answer:
     """Run one child process.
 
     Args:
         kind: a key of ``KINDS``.
         request: its arguments.
         timeout_s: when to give up.
+        script: the file that is run, one with the same ``KINDS`` protocol.
 
     Raises:
         ChildError: it failed, crashed or took too long.
     """
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "3"}
-    command = [sys.executable, __file__, kind, json.dumps(request)]
+    command = [sys.executable, script, kind, json.dumps(request)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:

@@ -12,11 +12,12 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from edgekit.tensors import Array
-from edgekit_convert.graph.slices import Runner, Sliceable, consumers, producers, workers
+from edgekit_convert.graph.slices import Runner, Sliceable, activations, consumers, producers, workers
 from edgekit_convert.refine.objective import Noise, Target, targets
 from edgekit_convert.refine.ties import origins, tied
 
@@ -29,6 +30,8 @@ _FINE = (0.93, 1.07)
 _WORTH = 0.03
 _FEW = 4
 _LOOK = 8
+#: The activations of those samples are kept where they take no more than this.
+_KEPT_BYTES = 256 << 20
 #: A tensor that makes more than this share of the noise is searched closer, over all pairs of these parts of its ends.
 _LOUD = 0.2
 _PARTS = (1.0, 0.93, 0.86, 0.79, 0.72, 0.65, 0.58, 0.51)
@@ -89,8 +92,10 @@ def search_ranges(
         for group in tied(whole.main)
         if any(whole.main.tensors[index].name in ranges for index in group)
     ]
+    looked_at = _activations(whole, samples[:_LOOK])
     with ThreadPoolExecutor(workers()) as pool:
-        found = dict(enumerate(pool.map(_Group.look, groups)))
+        found = dict(enumerate(pool.map(partial(_Group.look, known=looked_at), groups)))
+        looked_at = {}
         loud = sorted((number for number in found if found[number] is not None), key=lambda n: -_noise_of(found[n]))
         total, passed, chosen = sum(_noise_of(found[number]) for number in loud), 0.0, []
         for number in loud:
@@ -121,6 +126,16 @@ def _exact(
         return dict(pair for found in pool.map(run, range(count)) for pair in found)
 
 
+def _activations(whole: Sliceable, samples: Sequence[Sequence[Array]]) -> dict[int, dict[int, Array]]:
+    """Every activation by tensor, for each sample by its ``id``; nothing where that would take too much memory."""
+    main = whole.main
+    made = [index for index in activations(main) if index not in main.inputs]
+    if sum(4 * main.tensors[index].elements for index in made) * len(samples) > _KEPT_BYTES:
+        return {}
+    runner = Runner(whole.cut(range(len(main.ops)), made, main.inputs, behind=True).content)
+    return {id(item): dict(zip(made, runner.run(item), strict=True)) for item in samples}
+
+
 def _noise_of(item: Searched | None) -> float:
     return item.noise_before if item is not None else 0.0
 
@@ -138,9 +153,9 @@ class _Group:
     exact: dict[int, dict[int, Array]]
     loud: bool = False
 
-    def look(self) -> Searched | None:
-        """The noise of the extremes, on a few samples."""
-        if not self._prepare():
+    def look(self, known: dict[int, dict[int, Array]]) -> Searched | None:
+        """The noise of the extremes, on a few samples, whose activations may be known."""
+        if not self._prepare(known):
             return None
         [noise] = self._noise([self._extremes], self.samples[:_LOOK])
         self._release()
@@ -165,12 +180,12 @@ class _Group:
             return Searched(self._names, before, before, first, first)
         return Searched(self._names, before, best, first, last)
 
-    def _prepare(self) -> bool:
+    def _prepare(self, known: dict[int, dict[int, Array]] | None = None) -> bool:
         """Cut the graph; whether anything that is judged follows from these tensors."""
         main = self.whole.main
         self._names = tuple(main.tensors[index].name for index in self.group)
-        known = [self.ranges[name] for name in self._names if name in self.ranges]
-        self._extremes = min(low for low, _ in known), max(high for _, high in known)
+        ends = [self.ranges[name] for name in self._names if name in self.ranges]
+        self._extremes = min(low for low, _ in ends), max(high for _, high in ends)
         self._roots = origins(main, self.group)
         suffix = self.whole.suffix(self._roots, [target.tensor for target in self.judged], behind=True)
         if suffix is None or self._extremes[0] >= self._extremes[1]:
@@ -179,6 +194,9 @@ class _Group:
         self._suffix: Runner | None = Runner(suffix.content)
         self._known: dict[tuple[tuple[float, float], tuple[int, int]], Array] = {}
         self._inputs = suffix.inputs
+        self._given, self._before, self._made = known or {}, None, ()
+        if self._given:
+            return True
         leading = self.whole.leading(self._inputs)
         prefix = self.whole.cut(leading, [i for i in self._inputs if i not in main.inputs], main.inputs, behind=True)
         self._made = prefix.outputs
@@ -188,7 +206,7 @@ class _Group:
     def _release(self) -> None:
         """Let the interpreters go: all groups' at once would hold the weights many times."""
         self._suffix = self._before = None
-        self._known = {}
+        self._known, self._given = {}, {}
 
     def _fixed(self) -> bool:
         """Whether the range is not free: the kernel fixes it, or it is what the outputs are judged by."""
@@ -255,6 +273,7 @@ class _Group:
         noises = [Noise(self._targets) for _ in wanted]
         for sample in samples if wanted else ():
             values = dict(zip(self.whole.main.inputs, sample, strict=True))
+            values.update(self._given.get(id(sample), {}))
             if self._before is not None:
                 values.update(zip(self._made, self._before.run(sample), strict=True))
             exact = [self.exact[id(sample)][target.tensor] for target in self._targets]
