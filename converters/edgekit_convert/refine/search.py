@@ -194,7 +194,9 @@ class _Group:
         self._suffix: Runner | None = Runner(suffix.content)
         self._known: dict[tuple[tuple[float, float], tuple[int, int]], Array] = {}
         self._inputs = suffix.inputs
-        self._given, self._before, self._made = known or {}, None, ()
+        self._given = known or {}
+        self._before: Runner | None = None
+        self._made: tuple[int, ...] = ()
         if self._given:
             return True
         leading = self.whole.leading(self._inputs)
