@@ -28,6 +28,8 @@ Progress = Callable[[str, int, int], None]
 GAIN, LEAST_NS = 0.05, 2000.0
 #: What a nanosecond in float counts beside one in int8: single operators are measured better than what joins them.
 _RELUCTANCES = (1.05, 1.0, 0.9, 1.25, 1.6)
+#: Where plain int8 is faster than float already, so much has to be gained for a file that is not wholly int8.
+_GAIN_ON_FAST = 0.1
 #: Share of the multiply-accumulates that stays in int8 where the model is faster than float with it.
 _LEAST_INT8 = 0.8
 #: Assignments that are slower than the fastest by less than this share are as good as it.
@@ -297,7 +299,8 @@ class _Search:
         least = min(ratios.values())
         floor = LEAST_NS / self.float_ns if self.float_ns else 0.0
         plain = self._ratios[self._network.plain.tobytes()]
-        if not np.isfinite(least) or plain <= least + max(GAIN * least, floor):
+        enough = _GAIN_ON_FAST if plain <= 1 - GAIN else GAIN
+        if not np.isfinite(least) or plain <= least + max(enough * least, floor):
             return self._network.plain
         near = [key for key, ratio in ratios.items() if ratio <= least + max(_NEAR * least, floor)]
         noises = {key: self._noise_of(key) for key in sorted(near, key=lambda key: self._ratios[key])[:_NEAREST]}
