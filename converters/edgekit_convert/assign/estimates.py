@@ -53,9 +53,9 @@ class Run:
 
     def __str__(self) -> str:
         first, last = self.operators[0], self.operators[-1]
-        text = f"{first[0]} {_short(first[1])!r}"
+        text = f"{first[0]} {short(first[1])!r}"
         if len(self.operators) > 1:
-            text += f" to {last[0]} {_short(last[1])!r} ({len(self.operators)} operators)"
+            text += f" to {last[0]} {short(last[1])!r} ({len(self.operators)} operators)"
         share = f"about {100 * self.noise_share:.0f} %" if self.noise_share >= 0.005 else "hardly any"
         return f"{text} in {self.kind}; {share} of the noise at the outputs was theirs"
 
@@ -266,7 +266,7 @@ def _spans(count: int) -> Array:
         step *= 2
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     """A tensor's name in a sentence: converters join the names of all that they fused."""
     last = name.split(";")[0]
     return last if len(last) <= 48 else f"…{last[-47:]}"

@@ -17,7 +17,7 @@ from edgekit.inspection import inspect
 from edgekit.modelfile import ModelFile
 from edgekit.tensors import Array
 from edgekit_convert.assign.costs import CostTable
-from edgekit_convert.assign.estimates import FLOAT, INT8, Network
+from edgekit_convert.assign.estimates import FLOAT, INT8, Network, short
 from edgekit_convert.calibration import Finding
 from edgekit_convert.quantize.mixed import with_types
 from edgekit_convert.ranges import Ranges
@@ -105,12 +105,13 @@ class Placement:
             text = f"predicted for {target} from times of this machine: a file that is to be fast there is best measured there."
             found.append(Finding("note", "placement-predicted", text))
         if self.layers:
-            gain = f"{in_words(self.int8_ns)} with all of them in int8, {in_words(self.chosen_ns)} now"
+            gain = f"{in_words(self.int8_ns)} with all in int8, {in_words(self.chosen_ns)} now"
             gain = gain if self.tried else f"estimated from the cost table, {gain}"
-            text = f"{len(self.layers)} operators stay in float, which is faster on this delegate: {gain}"
+            what = "1 operator stays" if len(self.layers) == 1 else f"{len(self.layers)} operators stay"
+            text = f"{what} in float, which is faster on this delegate: {gain}"
             found.append(Finding("note", "placement", f"{text}, {in_words(self.float_ns)} all in float."))
             for (operator, reason), names in _grouped(self.left_out).items():
-                times = f"{operator} ×{len(names)}" if len(names) > 1 else f"{operator} {names[0]!r}"
+                times = f"{operator} ×{len(names)}" if len(names) > 1 else f"{operator} {short(names[0])!r}"
                 found.append(Finding("note", "placement-layers", f"{times} in float: {reason}."))
         if self.slower:
             found.append(
