@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from edgekit.bench.results import Ratio
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateSpec
 from edgekit.runtime.engines import open_engine
+from edgekit_convert.assign.timed import runs_of
 
 #: About so long each file runs in a round; the first run of a turn, which finds other files' data in the caches, is left out.
 _TURN_NS = 3_000_000
@@ -100,24 +100,14 @@ def _launch(request: dict[str, Any]) -> dict[str, list[float]]:
             print(f"{name}: {error}", file=sys.stderr)
             continue
         engines[name] = engine
-        turns[name] = max(3, min(400, _TURN_NS // max(1, int(np.median(_runs(engine, 5))))))
+        turns[name] = max(3, min(400, _TURN_NS // max(1, int(np.median(runs_of(engine, 5))))))
     times: dict[str, list[float]] = {name: [] for name in engines}
     order = list(engines)
     for number in range(request["rounds"]):
         start = (number + request["first"]) % max(1, len(order))
         for name in [*order[start:], *order[:start]]:
-            times[name].append(float(np.median(_runs(engines[name], turns[name])[1:])))
+            times[name].append(float(np.median(runs_of(engines[name], turns[name])[1:])))
     return times
-
-
-def _runs(engine: Any, count: int) -> list[int]:
-    clock, invoke = time.perf_counter_ns, engine.invoke
-    found = []
-    for _ in range(count):
-        began = clock()
-        invoke()
-        found.append(clock() - began)
-    return found
 
 
 if __name__ == "__main__":

@@ -384,3 +384,29 @@ def count_macs(subgraph: Subgraph, op: Op) -> int:
     data = shape(op.inputs[2]) if len(op.inputs) > 2 else ()
     # Transposed convolutions: each input value meets every weight of its own input channel.
     return math.prod(data) * math.prod(second) // max(1, data[-1] if data else 1)
+
+
+def left_outside(content: bytes, spec: DelegateSpec, engine_name: str | None = None) -> frozenset[str]:
+    """The operators that a delegate leaves to the interpreter's own kernels, as the interpreter says once it has loaded the model.
+
+    Args:
+        content: a flatbuffer.
+        spec: the delegate.
+        engine_name: the interpreter; ``None`` for the first that is installed.
+
+    Returns:
+        The operators of the main subgraph by the names of their first outputs, QUANTIZE and DEQUANTIZE among them.
+
+    Raises:
+        ModelFileError: it is not a sound model.
+        EngineError: the interpreter refused it.
+        DelegateError: the delegate cannot be loaded.
+    """
+    model = ModelFile.read(content)
+    engine = open_engine(model, spec, engine_name)
+    try:
+        outside = engine.partitions().outside
+    finally:
+        engine.close()
+    main = model.graph.main
+    return frozenset(main.tensors[main.ops[index].outputs[0]].name for index in outside if main.ops[index].outputs)

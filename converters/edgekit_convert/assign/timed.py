@@ -17,6 +17,7 @@ from typing import Any
 
 from edgekit.bench.inputs import random_inputs
 from edgekit.errors import DelegateError, EngineError
+from edgekit.inspection import left_outside
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateSpec
 from edgekit.runtime.engines import installed, open_engine
@@ -62,44 +63,20 @@ def timed(
         except (EngineError, DelegateError):
             continue
         engines[key] = engine
-        single = max(1, min(_runs(engine, 3)))
+        single = max(1, min(runs_of(engine, 3)))
         runs[key] = max(1, round_ns // single)
         once += runs[key] * single
     samples: dict[str, list[int]] = {key: [] for key in engines}
     order = list(engines)
     for number in range(int(max(min(rounds, FEWEST), min(rounds, limit_ns / max(1, once))))):
         for key in order if number % 2 == 0 else reversed(order):
-            samples[key] += _runs(engines[key], runs[key])
+            samples[key] += runs_of(engines[key], runs[key])
     for engine in engines.values():
         engine.close()
     return {key: float(median(samples[key])) if key in samples else None for key in models}
 
 
-def outside(content: bytes, spec: DelegateSpec, engine_name: str | None = None) -> frozenset[str]:
-    """The operators that a delegate leaves to the interpreter's own kernels.
-
-    Args:
-        content: a flatbuffer.
-        spec: the delegate.
-        engine_name: the interpreter; ``None`` for the first that is installed.
-
-    Returns:
-        The operators of the main subgraph by the names of their first outputs.
-
-    Raises:
-        EngineError: the interpreter refused the model.
-    """
-    model = ModelFile.read(content)
-    engine = open_engine(model, spec, engine_name)
-    try:
-        left = engine.partitions().outside
-    finally:
-        engine.close()
-    main = model.graph.main
-    return frozenset(main.tensors[main.ops[index].outputs[0]].name for index in left if main.ops[index].outputs)
-
-
-def _runs(engine: InterpreterEngine, times: int) -> list[int]:
+def runs_of(engine: InterpreterEngine, times: int) -> list[int]:
     """Nanoseconds of single runs: of many short ones most are undisturbed, which a sum would not show."""
     clock, invoke = time.perf_counter_ns, engine.invoke
     found = []
@@ -118,7 +95,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     if request["kind"] == "version":
         return {"version": open_engine(ModelFile.read(next(iter(contents.values()))), spec, name).version}
     if request["kind"] == "outside":
-        return {"outside": sorted(outside(next(iter(contents.values())), spec, name))}
+        return {"outside": sorted(left_outside(next(iter(contents.values())), spec, name))}
     limit = request["limit_ns"]
     times = timed(
         contents, spec, rounds=request["rounds"], round_ns=request["round_ns"],

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import edgekit
 from edgekit.errors import EngineError, OptionError
+from edgekit.inspection import left_outside
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateSpec
 from edgekit.runtime.engines import open_engine
@@ -37,7 +38,7 @@ class Timer(Protocol):
         """See ``timed.timed``."""
 
     def outside(self, model: bytes) -> frozenset[str]:
-        """See ``timed.outside``."""
+        """See ``edgekit.inspection.left_outside``."""
 
 
 class Here:
@@ -61,8 +62,8 @@ class Here:
         return measuring.timed(models, self._spec, rounds=rounds, round_ns=round_ns, limit_ns=limit_ns)
 
     def outside(self, model: bytes) -> frozenset[str]:
-        """See ``timed.outside``."""
-        return measuring.outside(model, self._spec)
+        """See ``edgekit.inspection.left_outside``."""
+        return left_outside(model, self._spec)
 
 
 class Elsewhere:
@@ -114,7 +115,7 @@ class Elsewhere:
         return {key: asked["times"][key] for key in models}
 
     def outside(self, model: bytes) -> frozenset[str]:
-        """See ``timed.outside``."""
+        """See ``edgekit.inspection.left_outside``."""
         return frozenset(self._asked("outside", {"model": model})["outside"])
 
     def _asked(self, kind: str, models: Mapping[str, bytes], **more: Any) -> dict[str, Any]:

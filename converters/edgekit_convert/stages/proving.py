@@ -14,8 +14,8 @@ from edgekit.files import write_whole
 from edgekit.manifest import Manifest
 from edgekit.modelfile import ModelFile
 from edgekit_convert.assign.placement import in_words
-from edgekit_convert.assign.timer import Here
 from edgekit_convert.calibration import Finding
+from edgekit_convert.delegate.learned import Capabilities
 from edgekit_convert.delegate.report import delegate_report
 from edgekit_convert.options import Demands, Progress, Recipe, Target
 from edgekit_convert.quantize import operators_of
@@ -109,9 +109,14 @@ def _partitions(prepared: Prepared, model: bytes, target: Target) -> list[Findin
     try:
         if prepared.spec.kind != "xnnpack" or not prepared.costs.timer.outside(model):
             return []
-        here = target.elsewhere is None and isinstance(prepared.costs.timer, Here) and prepared.costs.of_this_machine
+        python = target.runtime_python
         report = delegate_report(
-            ModelFile.read(model), prepared.spec, costs=prepared.costs, measure=here, target=target.elsewhere
+            ModelFile.read(model),
+            prepared.spec,
+            costs=prepared.costs,
+            measure=target.elsewhere is None and python is None and prepared.costs.of_this_machine,
+            learned=Capabilities(prepared.spec.kind, python=python) if python is not None else None,
+            target=target.elsewhere,
         )
     except EdgekitError:  # the proof says what does not load
         return []

@@ -10,10 +10,10 @@ import pytest
 import small_nets as nets
 
 from edgekit.errors import OptionError
+from edgekit.inspection import left_outside
 from edgekit.runtime.delegates import DelegateSpec
 from edgekit_convert.assign.costs import CostTable
 from edgekit_convert.assign.placement import LeftOut, Placement, place
-from edgekit_convert.delegate import left_outside
 from edgekit_convert.quantize.mixed import with_types
 from edgekit_convert.refine.judge import Judge
 

@@ -162,3 +162,23 @@ def test_producers_consumers_activations() -> None:
     assert {x: ["ADD"], y: ["CAST"]} == {index: [op.name for op in ops] for index, ops in consumers(main).items()}
     assert [x, y] == activations(main)
     assert [y] == activations(main, {y, z})
+
+
+def test_constants_may_lie_behind_the_flatbuffer() -> None:
+    """The same values come out, large constants are not in the flatbuffer, and small ones are."""
+    net = nets.Net(seed=5)
+    content = net.finish(net.dense(net.dense(net.dense(net.input(1, 64), 64), 48), 3))
+    whole = Sliceable(content)
+    ops = range(len(whole.main.ops))
+    inside, behind = (whole.cut(ops, whole.main.outputs, whole.main.inputs, behind=item) for item in (False, True))
+    sample = nets.samples(content, 1)[0]
+    np.testing.assert_array_equal(Runner(inside.content).run(sample), Runner(behind.content).run(sample))
+    buffers = schema.ModelT.InitFromPackedBuf(behind.content, 0).buffers
+    assert [(64 * 64 * 4, False), (64 * 48 * 4, False)] == [
+        (int(item.size), item.data is not None) for item in buffers if item.size
+    ]
+    again = Sliceable(behind.content)  # and it can be read and cut again
+    np.testing.assert_array_equal(
+        Runner(again.cut(ops, again.main.outputs, again.main.inputs).content).run(sample),
+        Runner(inside.content).run(sample),
+    )

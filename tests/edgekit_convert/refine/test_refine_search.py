@@ -259,3 +259,23 @@ def test_inputs_are_read_by_place() -> None:
     assert ["x", "y"] == [spec.name for spec in ModelFile.read(content).inputs]
     result = found(content, nets.samples(content, 16, 1), nets.samples(content, 12, 2))
     assert {"x", "y"} <= set(result)
+
+
+def test_without_memory_for_activations_the_answer_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes before a tensor is run again where its values are not kept."""
+    content = branching()
+    samples, held_out = with_outliers(32, 1, high=60), with_outliers(24, 2, high=60)
+    kept = found(content, samples, held_out)
+    monkeypatch.setattr(search, "_KEPT_BYTES", 0)
+    assert kept == found(content, samples, held_out)
+
+
+def test_the_held_out_samples_only_judge() -> None:
+    """Other held-out samples may keep a range or take it back, but never make it another one."""
+    content, name = saturating()
+    samples = with_outliers(32, 1, high=80)
+    inside = ([[0.9 * x for x in row] for row in with_outliers(24, seed, high=80)] for seed in (2, 3))
+    first, other = (found(content, samples, held_out) for held_out in inside)
+    assert first[name].after != first[name].before
+    moved = [(first[key].after, other[key].after, first[key].before) for key in first.keys() & other.keys()]
+    assert all(a == b or before in (a, b) for a, b, before in moved)

@@ -12,12 +12,12 @@ from delegate_patterns import Pattern, network
 from small_nets import RELU6, VALID, Net, main_of, residual, samples, statistics
 
 from edgekit.graph import Op
+from edgekit.inspection import left_outside
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateSpec
 from edgekit_convert.assign.costs import CostTable
 from edgekit_convert.calibration import CalibrationSet
 from edgekit_convert.calibration.data import open_data
-from edgekit_convert.delegate import left_outside
 from edgekit_convert.quantize import quantize
 from edgekit_convert.ranges import Ranges
 from edgekit_convert.rewrite import delegate, rewrite

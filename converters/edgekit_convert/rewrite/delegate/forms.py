@@ -15,7 +15,6 @@ from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateSpec
 from edgekit.tensors import Array
 from edgekit_convert.assign.costs import CostTable
-from edgekit_convert.delegate import left_outside
 from edgekit_convert.quantize import quantize
 from edgekit_convert.quantize.mixed import with_types
 from edgekit_convert.ranges import Ranges
@@ -106,7 +105,7 @@ class Forms:
         ranges = self._ranges(content)
         plain = fit_biases(quantize(content, ranges, self._io, recipe=self._recipe), content)[0]
         graph = ModelFile.read(plain).graph.main
-        left = left_outside(plain, self._spec)
+        left = self._costs.timer.outside(plain)
         ops = {
             graph.tensors[op.outputs[0]].name: op for op in graph.ops if op.outputs and op.name not in EDGE_OPERATORS
         }
@@ -117,7 +116,7 @@ class Forms:
         layers = {name: "float" for name in left if name in ops and name not in floats and _is_int8(graph, ops[name])}
         if layers:
             models["islands"] = with_types(plain, content, ranges, layers)
-            outside = min(outside, len(left_outside(models["islands"], self._spec)))
+            outside = min(outside, len(self._costs.timer.outside(models["islands"])))
         return Form(models, outside, len(ops), left | floats)
 
     def compare(self, before: Form, after: Form) -> Verdict:

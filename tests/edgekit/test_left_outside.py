@@ -1,4 +1,4 @@
-"""The names of what a delegate leaves outside."""
+"""``edgekit.inspection.left_outside``: what the interpreter says that a delegate left."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 import tiny_models as models
 
 from edgekit.errors import EngineError, ModelFileError
+from edgekit.inspection import left_outside
 from edgekit.runtime.delegates import DelegateSpec
-from edgekit_convert.delegate import left_outside
 
 XNNPACK = DelegateSpec("xnnpack", 1)
 
