@@ -30,13 +30,18 @@ def float_keyword_spotting(assets: Path, tmp_path_factory: pytest.TempPathFactor
     return path
 
 
+def mostly_int8(model: edgekit.ModelFile | Path) -> bool:
+    """Whether 80 % of the work is in int8 at least; how much more is best, recipe ``auto`` measures on the machine at hand."""
+    return (inspect(model).int8_mac_share or 0) >= 0.8
+
+
 @pytest.mark.parametrize("source", ["keras3/kws_ds_cnn.keras", "keras3/kws_ds_cnn_saved_model", "float"])
 def test_keyword_spotting(assets: Path, float_keyword_spotting: Path, source: str) -> None:
-    """Keras, SavedModel and float .tflite: fully int8, at least 23 dB and 98 % agreement on ``test``."""
+    """Keras, SavedModel and float .tflite: most of the work in int8, at least 23 dB and 98 % agreement on ``test``."""
     given = str(float_keyword_spotting) if source == "float" else source
     result = convert(assets, given, "keyword_spotting")
     figures = result.report.on["verify"]
-    assert inspect(result.model).fully_int8
+    assert mostly_int8(result.model)
     assert figures.count == 800
     assert figures.sqnr_db.value >= 23
     assert figures.agreement.value >= 0.98
@@ -46,7 +51,7 @@ def test_resnet8_from_h5(assets: Path) -> None:
     """ResNet-8 on raw CIFAR-10 pixels, likewise."""
     result = convert(assets, "mlperf_tiny/resnet8/pretrainedResnet.h5", "cifar10", normalize="none")
     figures = result.report.on["verify"]
-    assert inspect(result.model).fully_int8
+    assert mostly_int8(result.model)
     assert figures.sqnr_db.value >= 23
     assert figures.agreement.value >= 0.98
     assert [finding.code for finding in result.findings if finding.level == "warning"] == []
@@ -85,9 +90,9 @@ def test_mobilenet_v1_without_normalize_is_noticed(assets: Path) -> None:
 
 
 def test_mobilenet_v1(mobilenet: Path) -> None:
-    """Fully int8 and at least 6.5 dB on ``test``."""
+    """Most of the work in int8 and at least 6.5 dB on ``test``."""
     seen = inspect(mobilenet)
-    assert seen.fully_int8
+    assert mostly_int8(mobilenet)
     assert seen.manifest is not None
     assert seen.manifest.verification["on"]["verify"]["outputs"][0]["sqnr_db"]["value"] >= 6.5
 
