@@ -2,7 +2,8 @@
 
 Three kinds of process do the same (import, load, one run on zeros) with LiteRT's Interpreter, with ``edgekit.load`` and a named
 delegate, and with ``edgekit.load`` choosing through the device profile. Time is what the process measures from its first line
-(numpy imported inside it) to the result; memory is its peak resident set.
+(numpy imported inside it) to the result; memory is its peak resident set, and what is its alone at the end (on Linux): pages of the
+model's file that are mapped are not.
 """
 
 from __future__ import annotations
@@ -29,15 +30,23 @@ model.get_tensor(model.get_output_details()[0]["index"])
     "edgekit, delegate named": """
 import edgekit
 model = edgekit.load(path, delegate="xnnpack")
-model.run(np.zeros(model.inputs[0].shape, np.float32))
+model.run(np.zeros([abs(size) for size in model.inputs[0].shape], np.float32))
 """,
     "edgekit, delegate chosen": """
 import edgekit
 model = edgekit.load(path)
-model.run(np.zeros(model.inputs[0].shape, np.float32))
+model.run(np.zeros([abs(size) for size in model.inputs[0].shape], np.float32))
 """,
 }
-END = "import json, resource; print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))"
+END = """
+end = time.perf_counter()
+import json, os, resource
+private = 0
+if os.path.exists("/proc/self/smaps_rollup"):
+    with open("/proc/self/smaps_rollup") as lines:
+        private = sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+print(json.dumps([end - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, private]))
+"""
 
 
 def main() -> None:
@@ -50,24 +59,28 @@ def main() -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
     memory: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    private: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for number in range(arguments.rounds + 1):
         for kind, code in KINDS.items():
             command = [sys.executable, "-c", START + code + END, str(arguments.model)]
             done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-            seconds, kibibytes = json.loads(done.stdout)
+            seconds, kibibytes, own = json.loads(done.stdout)
             if number:  # the first round fills the file cache and compiles
                 times[kind].append(1000 * seconds)
                 memory[kind].append(kibibytes / 1024)
+                private[kind].append(own / 1024)
     base = "bare interpreter"
     print(f"{arguments.model.name}, median of {arguments.rounds} processes each\n")
-    print("| process | load and one run | more | peak memory | more |\n|---|---|---|---|---|")
+    print(
+        "| process | load and one run | more | peak memory | more | private memory | more |\n|---|---|---|---|---|---|---|"
+    )
     for kind in KINDS:
         extra = statistics.median(a - b for a, b in zip(times[kind], times[base], strict=True))
-        more = statistics.median(memory[kind]) - statistics.median(memory[base])
-        print(
-            f"| {kind} | {statistics.median(times[kind]):.0f} ms | {extra:+.0f} ms "
-            f"| {statistics.median(memory[kind]):.1f} MiB | {more:+.1f} MiB |"
-        )
+        cells = [f"{statistics.median(times[kind]):.0f} ms", f"{extra:+.0f} ms"]
+        for found in (memory, private):
+            value = statistics.median(found[kind])
+            cells += [f"{value:.1f} MiB", f"{value - statistics.median(found[base]):+.1f} MiB"]
+        print(f"| {kind} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from edgekit.errors import DataError as DataError
 from edgekit.errors import DelegateError as DelegateError
 from edgekit.errors import EdgekitError as EdgekitError
 from edgekit.errors import EngineError as EngineError
+from edgekit.errors import FaultError as FaultError
 from edgekit.errors import GateError as GateError
 from edgekit.errors import ModelFileError as ModelFileError
 from edgekit.errors import OptionError as OptionError
@@ -34,14 +35,22 @@ if TYPE_CHECKING:
     from edgekit.inspection import inspect as inspect
     from edgekit.manifest import Manifest as Manifest
     from edgekit.modelfile import ModelFile as ModelFile
+    from edgekit.postprocess import Label as Label
     from edgekit.preprocess import Preprocessing as Preprocessing
     from edgekit.runtime.delegates import DelegateChoice as DelegateChoice
     from edgekit.runtime.delegates import DelegateSpec as DelegateSpec
     from edgekit.runtime.delegates import PartitionReport as PartitionReport
+    from edgekit.runtime.histogram import Histogram as Histogram
+    from edgekit.runtime.isolate import Isolated as Isolated
     from edgekit.runtime.latency import LatencyLog as LatencyLog
+    from edgekit.runtime.latency import LogOptions as LogOptions
     from edgekit.runtime.latency import RunRecord as RunRecord
     from edgekit.runtime.logfile import read_log as read_log
+    from edgekit.runtime.pool import Pool as Pool
+    from edgekit.runtime.session import Fault as Fault
     from edgekit.runtime.session import Session as Session
+    from edgekit.runtime.stream import Stream as Stream
+    from edgekit.runtime.stream import stream as stream
     from edgekit.runtime.summary import LatencySummary as LatencySummary
     from edgekit.tensors import QuantParams as QuantParams
     from edgekit.tensors import TensorSpec as TensorSpec
@@ -56,16 +65,23 @@ _LAZY: dict[str, str] = {
     "DelegateChoice": "edgekit.runtime.delegates",
     "DelegateSpec": "edgekit.runtime.delegates",
     "DeviceProfile": "edgekit_profiles",
+    "Fault": "edgekit.runtime.session",
     "GoldenReport": "edgekit.golden",
+    "Histogram": "edgekit.runtime.histogram",
+    "Isolated": "edgekit.runtime.isolate",
+    "Label": "edgekit.postprocess",
     "LatencyLog": "edgekit.runtime.latency",
     "LatencySummary": "edgekit.runtime.summary",
+    "LogOptions": "edgekit.runtime.latency",
     "Manifest": "edgekit.manifest",
     "ModelFile": "edgekit.modelfile",
     "PartitionReport": "edgekit.runtime.delegates",
+    "Pool": "edgekit.runtime.pool",
     "Preprocessing": "edgekit.preprocess",
     "QuantParams": "edgekit.tensors",
     "RunRecord": "edgekit.runtime.latency",
     "Session": "edgekit.runtime.session",
+    "Stream": "edgekit.runtime.stream",
     "TensorSpec": "edgekit.tensors",
     "VerifyReport": "edgekit_convert",
     "benchmark": "edgekit.bench",
@@ -74,6 +90,7 @@ _LAZY: dict[str, str] = {
     "inspect": "edgekit.inspection",
     "load": "edgekit.api",
     "read_log": "edgekit.runtime.logfile",
+    "stream": "edgekit.runtime.stream",
     "verify": "edgekit.api",
     "verify_golden": "edgekit.api",
 }
@@ -90,21 +107,29 @@ __all__ = [
     "DeviceProfile",
     "EdgekitError",
     "EngineError",
+    "Fault",
+    "FaultError",
     "GateError",
     "GoldenReport",
+    "Histogram",
+    "Isolated",
+    "Label",
     "LatencyLog",
     "LatencySummary",
+    "LogOptions",
     "Manifest",
     "ModelFile",
     "ModelFileError",
     "OptionError",
     "OutputError",
     "PartitionReport",
+    "Pool",
     "Preprocessing",
     "ProfileError",
     "QuantParams",
     "RunRecord",
     "Session",
+    "Stream",
     "TensorError",
     "TensorSpec",
     "VerifyReport",
@@ -115,6 +140,7 @@ __all__ = [
     "inspect",
     "load",
     "read_log",
+    "stream",
     "verify",
     "verify_golden",
 ]

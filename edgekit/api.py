@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from edgekit.errors import OptionError, one_of
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
 from edgekit.runtime.session import Session
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgekit.golden import GoldenReport
     from edgekit.preprocess import Preprocessing
+    from edgekit.runtime.latency import LogOptions
     from edgekit_convert import Conversion, VerifyReport
     from edgekit_convert.delegate.report import DelegateReport
 
@@ -53,7 +57,14 @@ def load(
     io: str = "float",
     preprocess: bool = False,
     require: str | None = None,
-    log: str | os.PathLike[str] | None = None,
+    log: str | os.PathLike[str] | LogOptions | None = None,
+    signature: str | None = None,
+    copy: bool = True,
+    non_finite: str = "refuse",
+    on_fault: str = "raise",
+    isolate: bool = False,
+    timeout_ms: int | None = None,
+    memory_mb: int | None = None,
 ) -> Session:
     """Load a model for running.
 
@@ -62,26 +73,56 @@ def load(
         delegate: ``xnnpack``, ``none``, ``gpu`` or ``edgetpu``; ``None`` lets the device profile choose.
         device: a profile id; ``None`` detects the machine when no delegate was named.
         threads: CPU threads; ``None`` for the profile's number, which is 1 when the delegate was named.
-        engine: ``litert``, ``tflite-runtime`` or ``tensorflow``; ``None`` for the first that is installed.
+        engine: ``litert``, ``tflite-runtime``, ``litert-compiled`` or ``tensorflow``; ``None`` for the first that is installed.
         io: ``"float"`` for real numbers in and out, ``"native"`` for the file's own integers.
         preprocess: apply the manifest's preprocessing to each run's inputs.
         require: a delegate that must take every operator, or loading fails.
-        log: a JSON Lines file to append each run's times to.
+        log: a JSON Lines file to append each run's times to, or ``LogOptions`` with its path and bounds.
+        signature: the entry point to run, by name; ``None`` for the main one.
+        copy: whether results belong to the caller; with ``False`` the next run changes them.
+        non_finite: ``"refuse"`` NaN and infinity in inputs of real numbers, or ``"allow"`` them.
+        on_fault: what to do when a delegate fails while it runs: ``"raise"`` the error, or load the model on the ``"next"`` delegate
+            (XNNPACK, then the interpreter's own kernels) and run the input there; ``session.faults`` tells.
+        isolate: run the model in a process of its own with limits, for files from unknown sources.
+        timeout_ms: with ``isolate``, the most that a run may take before the process is killed; ``None`` for a minute.
+        memory_mb: with ``isolate``, the most memory that the model may take; ``None`` for 1024.
 
     Returns:
-        A ``Session``; use it as a context manager.
+        A ``Session``, or an ``Isolated``, which has the same face; use it as a context manager.
 
     Raises:
         EdgekitError: the file, the delegate or the interpreter is not usable; the message says what to do.
     """
+    one_of(on_fault, ("raise", "next"), "on_fault")
     model = source if isinstance(source, ModelFile) else ModelFile.read(source)
     choice = choose(model, delegate=delegate, device=device, threads=threads)
-    path = None
+    path: Path | LogOptions | None = None
     if log is not None:
         from pathlib import Path
 
-        path = Path(log)
-    return Session(model, choice, engine=engine, io=io, preprocess=preprocess, require=require, log=path)
+        path = Path(log) if isinstance(log, str | os.PathLike) else log
+    fallbacks = []
+    if on_fault == "next":
+        later = [kind for kind in ("xnnpack", "none") if kind != choice.spec.kind]
+        fallbacks = [DelegateChoice(DelegateSpec(kind, choice.spec.threads), "after a fault") for kind in later]
+    if isolate:
+        if not copy or fallbacks:
+            raise OptionError(
+                "isolate=True copies results and has no next delegate: leave copy and on_fault at their defaults."
+            )
+        from edgekit.runtime.isolate import Isolated
+
+        alone = Isolated(
+            model, choice, timeout_ms=timeout_ms, memory_mb=memory_mb, log=path, engine=engine, io=io, preprocess=preprocess,
+            require=require, signature=signature, non_finite=non_finite,
+        )  # fmt: skip
+        return cast("Session", alone)  # it has the same face
+    if timeout_ms is not None or memory_mb is not None:
+        raise OptionError("timeout_ms and memory_mb are limits of a process: they need isolate=True.")
+    return Session(
+        model, choice, engine=engine, io=io, preprocess=preprocess, require=require, log=path, signature=signature, copy=copy,
+        non_finite=non_finite, fallbacks=fallbacks,
+    )  # fmt: skip
 
 
 def convert(
@@ -93,8 +134,9 @@ def convert(
     effort: str = "default",
     io: str | None = None,
     normalize: Sequence[float] | str | None = None,
-    resize: tuple[int, int] | str | None = None,
+    resize: tuple[int, int] | int | str | None = None,
     color: str | None = None,
+    crop: tuple[int, int] | str | None = None,
     preprocessing: Mapping[str, Preprocessing] | None = None,
     labels: Sequence[str] | None = None,
     device: str | None = None,
@@ -133,9 +175,10 @@ def convert(
             (int8, int16 for ``int16x8``, float32 for the rest).
         normalize: ``(mean, std)``, or one mean and one standard deviation for each channel
             (``m1, m2, m3, s1, s2, s3``); ``"none"`` says that the raw values are what the model was trained on.
-        resize: ``(width, height)`` to resize images to.
+        resize: ``(width, height)`` to resize images to; one number for the shorter side.
         color: ``rgb`` or ``bgr``: the order that the model was trained on.
-        preprocessing: by input name, instead of the three options above.
+        crop: ``(width, height)`` to cut out of the centre after the resize.
+        preprocessing: by input name, instead of the four options above.
         labels: class names, in output order.
         device: a profile id: the device that the model is for; ``None`` for this machine.
         delegate_rules: whether operators that the target's delegate leaves outside in int8 may be respelled as ones that it takes.
@@ -174,7 +217,7 @@ def convert(
         source,
         calibration,
         recipe=Recipe.from_options(recipe, effort, io, delegate_rules=delegate_rules),
-        reading=Reading(normalize, resize, color, preprocessing, samples),
+        reading=Reading(normalize, resize, color, crop, preprocessing, samples),
         target=target,
         demands=Demands(metric, gates, tuple(allow_custom), keep_failing),
         files=Files(
@@ -205,8 +248,9 @@ def verify(
     data: Any,
     *,
     normalize: Sequence[float] | str | None = None,
-    resize: tuple[int, int] | str | None = None,
+    resize: tuple[int, int] | int | str | None = None,
     color: str | None = None,
+    crop: tuple[int, int] | str | None = None,
     metric: Any = "accuracy",
     samples: int = 1000,
     device: str | None = None,
@@ -222,6 +266,7 @@ def verify(
         normalize: see ``convert``, as the next two; where none is given, the preprocessing of the int8 model's manifest.
         resize: see ``convert``.
         color: see ``convert``.
+        crop: see ``convert``.
         metric: see ``convert``.
         samples: use at most this many samples.
         device: a profile id, whose delegate runs both; ``None`` for this machine.
@@ -244,6 +289,7 @@ def verify(
         normalize=normalize,
         resize=resize,
         color=color,
+        crop=crop,
         metric=metric,
         samples=samples,
         choice=choose(None, device=device),

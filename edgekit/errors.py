@@ -10,6 +10,7 @@ The tree::
     ├── OutputError              the result cannot be written, or would overwrite
     ├── OptionError              an argument's value is not one that exists
     ├── EngineError              no interpreter, or the interpreter refused
+    │   └── FaultError              the process of an isolated model crashed, hung or left its limits
     ├── DelegateError            a delegate is unknown, missing or fell short of what was required
     ├── ProfileError             an unknown or invalid device profile
     ├── ConversionError          the model cannot be converted
@@ -62,6 +63,20 @@ class OptionError(EdgekitError):
 
 class EngineError(EdgekitError):
     """No interpreter is installed, or the interpreter refused the model."""
+
+
+class FaultError(EngineError):
+    """The process that a model was isolated in crashed, hung or went over its limits.
+
+    Attributes:
+        signal: the name of the signal that ended the process, such as ``"SIGSEGV"``; ``None`` when none did.
+        timed_out: whether the time limit ended it.
+    """
+
+    def __init__(self, message: str, *, signal: str | None = None, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.signal = signal
+        self.timed_out = timed_out
 
 
 class DelegateError(EdgekitError):

@@ -4,7 +4,10 @@ A model file is a standard flatbuffer with a ZIP appended, as TensorFlow Lite me
 associated files: ``edgekit.json`` (this manifest), ``labels.txt`` and ``golden.npz``. One missing byte at the end makes a
 ZIP invisible, so the flatbuffer's own ``metadata`` table announces it: the entry ``edgekit`` holds 16 bytes,
 the magic ``EKMF``, a 32-bit schema number and the flatbuffer's length as 64-bit, little-endian.
-An entry without a manifest behind it is a damaged file.
+An entry without a manifest behind it is a damaged file, and so is a manifest without an entry.
+
+Every byte is covered: the flatbuffer by the manifest's ``sha256``, the ZIP by the comment at its end, which holds the SHA-256 of
+all ZIP bytes before it. Schema 1 of the announcement is without that seal; such files are read as well.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from edgekit.errors import ModelFileError, OptionError
 from edgekit.records import Record
 
 if TYPE_CHECKING:
+    from edgekit.flatbuffer import Content
     from edgekit.preprocess import Preprocessing
 
 SCHEMA = 1
@@ -31,6 +35,13 @@ LABELS_NAME = "labels.txt"
 GOLDEN_NAME = "golden.npz"
 _ANNOUNCEMENT = struct.Struct("<4sIQ")
 _MAGIC = b"EKMF"
+#: The announcement's schema number: 1 is without a seal, 2 with it.
+SEALED = 2
+#: What the ZIP's comment says, before the 64 digits.
+_SEAL = b"edgekit sha256 "
+_SEAL_BYTES = len(_SEAL) + 64
+#: The end of a file, in which the list of the ZIP's files lies.
+_TAIL = 4096
 #: The ZIP format's local file header, and the length of its end record without a comment (APPNOTE 4.3.7 and 4.3.16).
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 _END_OF_ZIP = 22
@@ -129,9 +140,9 @@ def _preprocessing(items: Mapping[str, Any]) -> dict[str, Preprocessing]:
     return {name: Preprocessing.from_json(item) for name, item in items.items()}
 
 
-def announcement(flatbuffer_bytes: int) -> bytes:
-    """The 16 bytes of the flatbuffer's ``edgekit`` metadata entry."""
-    return _ANNOUNCEMENT.pack(_MAGIC, SCHEMA, flatbuffer_bytes)
+def announcement(flatbuffer_bytes: int, *, sealed: bool = True) -> bytes:
+    """The 16 bytes of the flatbuffer's ``edgekit`` metadata entry; without the seal they are as edgekit 0.1 wrote them."""
+    return _ANNOUNCEMENT.pack(_MAGIC, SEALED if sealed else 1, flatbuffer_bytes)
 
 
 def append(flatbuffer: bytes, manifest: Manifest, golden: bytes | None = None) -> bytes:
@@ -158,10 +169,12 @@ def append(flatbuffer: bytes, manifest: Manifest, golden: bytes | None = None) -
             pays = len(zlib.compress(golden, 9)) < _PAYS * len(golden)
             method = zipfile.ZIP_DEFLATED if pays else zipfile.ZIP_STORED
             archive.writestr(zipfile.ZipInfo(GOLDEN_NAME, _ZIP_DATE), golden, method, 9)
-    return stream.getvalue()
+        archive.comment = _SEAL + bytes(64)
+    whole = stream.getbuffer()[:-_SEAL_BYTES]
+    return bytes(whole) + _SEAL + sha256_hex(whole[len(flatbuffer) :]).encode()
 
 
-def _first_entry(content: bytes, start: int) -> bytes | None:
+def _first_entry(content: Content, start: int) -> bytes | None:
     """The manifest where ``append`` put it: first in the ZIP, not compressed. ``None`` when the ZIP is of another form.
 
     Spares a device the import of ``zipfile``, which takes longer than loading a small model.
@@ -172,15 +185,31 @@ def _first_entry(content: bytes, start: int) -> bytes | None:
     first = start + _LOCAL_HEADER.size
     name = content[first : first + name_bytes]
     begin = first + name_bytes + extra_bytes
-    ends_well = content[-_END_OF_ZIP : -_END_OF_ZIP + 4] == b"PK\x05\x06"
     simple = magic == b"PK\x03\x04" and flags & 0x09 == 0 and method == 0 and size == full
-    if not (ends_well and simple and name == MANIFEST_NAME.encode() and begin + size <= len(content)):
+    if not (_ends_well(content) and simple and name == MANIFEST_NAME.encode() and begin + size <= len(content)):
         return None
     text = content[begin : begin + size]
     return text if zlib.crc32(text) == crc else None
 
 
-def _from_zip(content: bytes, start: int, name: str = MANIFEST_NAME) -> bytes:
+def _ends_well(content: Content) -> bool:
+    """Whether a ZIP's end record is where the file ends, before the seal or without one."""
+    places = (len(content) - _END_OF_ZIP, len(content) - _END_OF_ZIP - _SEAL_BYTES)
+    return any(content[place : place + 4] == b"PK\x05\x06" for place in places)
+
+
+def _seal(content: Content, start: int) -> str | None:
+    """What is wrong with the seal of the ZIP at ``start``; ``None`` when it holds."""
+    end = len(content) - _SEAL_BYTES
+    if end < start or content[end : end + len(_SEAL)] != _SEAL:
+        return "the file does not end as it was written"
+    with memoryview(content)[start:end] as sealed:
+        if sha256_hex(sealed).encode() != content[end + len(_SEAL) :]:
+            return "what lies behind the flatbuffer was changed after it was written"
+    return None
+
+
+def _from_zip(content: Content, start: int, name: str = MANIFEST_NAME) -> bytes:
     """The manifest, or another file, from a ZIP of any form.
 
     Raises:
@@ -201,29 +230,43 @@ def _from_zip(content: bytes, start: int, name: str = MANIFEST_NAME) -> bytes:
         raise ValueError(str(error)) from error
 
 
-def read(content: bytes, entry: bytes | None, origin: str) -> tuple[Manifest | None, str]:
+def read(content: Content, metadata: Mapping[str, bytes], origin: str) -> Manifest | None:
     """Read the manifest behind a flatbuffer.
 
     Args:
-        content: the whole file.
-        entry: the flatbuffer's ``edgekit`` metadata entry, or ``None``.
+        content: the whole file, or its mapping.
+        metadata: the flatbuffer's.
         origin: what to call the file in messages.
 
     Returns:
-        The manifest, ``None`` where the file announces none, and the sha256 of the flatbuffer part.
+        The manifest, whose ``sha256`` is that of the flatbuffer; ``None`` where the file announces none.
 
     Raises:
-        ModelFileError: a manifest is announced and missing, or does not belong to this flatbuffer.
+        ModelFileError: a manifest is announced and missing, does not belong to this flatbuffer, or is not announced.
     """
-    if entry is None:
-        return None, sha256_hex(content)
+    entry = metadata.get(ENTRY)
     again = "Copy or download the file again, or convert the model again."
+    if entry is None:
+        tail = content[max(0, len(content) - _TAIL) :]
+        if MANIFEST_NAME.encode() in tail or _SEAL in tail or any(data[:4] == _MAGIC for data in metadata.values()):
+            raise ModelFileError(
+                f"{origin} is damaged: edgekit wrote it with a manifest, which its flatbuffer no longer announces. {again}"
+            )
+        return None
     if len(entry) != _ANNOUNCEMENT.size or entry[:4] != _MAGIC:
         raise ModelFileError(f"{origin} is damaged: its edgekit entry is not valid. {again}")
-    _, _, length = _ANNOUNCEMENT.unpack(entry)
+    _, schema, length = _ANNOUNCEMENT.unpack(entry)
     if length > len(content):
         raise ModelFileError(f"{origin} is cut short: {len(content)} bytes of a {length}-byte flatbuffer. {again}")
-    sha256 = sha256_hex(memoryview(content)[:length])
+    if not 1 <= schema <= SEALED:
+        raise ModelFileError(
+            f"{origin} announces its manifest in schema {schema}, this edgekit reads 1 to {SEALED}. Update edgekit, or {again[0].lower()}{again[1:]}"
+        )
+    wrong = _seal(content, length) if schema == SEALED else None
+    if wrong is not None:
+        raise ModelFileError(f"{origin} is damaged or cut short: it announces a manifest, and {wrong}. {again}")
+    with memoryview(content) as whole:
+        sha256 = sha256_hex(whole[:length])
     try:
         text = _first_entry(content, length)
         data = json.loads(_from_zip(content, length) if text is None else text)
@@ -238,10 +281,10 @@ def read(content: bytes, entry: bytes | None, origin: str) -> tuple[Manifest | N
         raise ModelFileError(
             f"{origin} is damaged: its flatbuffer has sha256 {sha256[:16]}…, its manifest says {manifest.sha256[:16]}…. {again}"
         )
-    return manifest, sha256
+    return manifest
 
 
-def read_golden(content: bytes, entry: bytes | None) -> bytes | None:
+def read_golden(content: Content, entry: bytes | None) -> bytes | None:
     """The golden data behind a flatbuffer whose manifest was read before; ``None`` where there are none.
 
     Args:

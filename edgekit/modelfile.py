@@ -6,35 +6,42 @@ import os
 from typing import TYPE_CHECKING
 
 from edgekit import manifest as _manifest
-from edgekit.errors import ModelFileError, from_os_error
+from edgekit.digest import sha256_hex
+from edgekit.errors import ModelFileError
 from edgekit.graph import Graph, Tensor, parse
 from edgekit.manifest import Manifest
+from edgekit.mapped import MappedFile
 from edgekit.records import Record
+from edgekit.soundness import check_sound
 from edgekit.tensors import QUANTISED_TYPES, TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgekit.flatbuffer import Content
+
+
+#: Hashes of files that passed ``soundness.check`` in this process: looking again would find the same.
+_SOUND: set[str] = set()
+
 
 class ModelFile(Record):
-    """A checked ``.tflite`` model; never changes.
+    """A checked ``.tflite`` model; never changes. One that was read from a path stays mapped, and is not copied.
 
     Attributes:
-        content: the whole file.
-        sha256: of the flatbuffer part.
+        held: where the bytes are: the mapped file, or the bytes themselves.
         graph: the structure, as parsed.
         manifest: what edgekit wrote into the file, or ``None``.
         location: the path that it was read from, as text, or ``None`` for bytes.
     """
 
-    content: bytes
-    sha256: str
+    held: MappedFile | bytes
     graph: Graph
     manifest: Manifest | None
     location: str | None
 
     def __repr__(self) -> str:
-        return f"ModelFile({self.location!r}, {len(self.content)} bytes, sha256 {self.sha256})"
+        return f"ModelFile({self.location!r}, {self.size_bytes} bytes, sha256 {self.sha256})"
 
     @classmethod
     def read(cls, source: str | os.PathLike[str] | bytes) -> ModelFile:
@@ -44,23 +51,79 @@ class ModelFile(Record):
             source: a path, or a whole file's bytes.
 
         Raises:
-            ModelFileError: missing, unreadable, damaged, or not a TFLite model.
+            ModelFileError: missing, unreadable, damaged, not a TFLite model, or one that would crash an interpreter.
         """
+        location: str | None = None
         if isinstance(source, bytes | bytearray | memoryview):
-            location, content = None, bytes(source)
+            held: MappedFile | bytes = bytes(source)
         else:
             location = os.fspath(source)
-            try:
-                with open(location, "rb") as file:  # pathlib takes longer to import than the file to read
-                    content = file.read()
-            except OSError as error:
-                raise from_os_error(error, location, "read") from error
-            except ValueError as error:  # a NUL in the name
-                raise ModelFileError(f"cannot read {location!r}: {error}.") from error
+            held = MappedFile(location)
+        content = held.content if isinstance(held, MappedFile) else held
         origin = location or "the model"
         graph = parse(content, origin)
-        manifest, sha256 = _manifest.read(content, graph.metadata.get(_manifest.ENTRY), origin)
-        return cls(content, sha256, graph, manifest, location)
+        manifest = _manifest.read(content, graph.metadata, origin)
+        # Without a manifest there is no hash yet, and making one would take longer than looking again.
+        known = manifest.sha256 if manifest is not None else None
+        if known not in _SOUND:
+            check_sound(graph, origin)
+            if known is not None:
+                _SOUND.add(known)
+        if isinstance(held, MappedFile):
+            held.check_unchanged()
+        return cls(held, graph, manifest, location)
+
+    @property
+    def sha256(self) -> str:
+        """Of the flatbuffer part, as the manifest has it; of the whole file where there is no manifest, made when first asked for.
+
+        Raises:
+            ModelFileError: the file was changed in place since it was checked.
+        """
+        if self.manifest is not None:
+            return self.manifest.sha256
+        made: str | None = self.__dict__.get("_sha256")
+        if made is None:
+            if isinstance(self.held, MappedFile):
+                self.held.check_unchanged()
+            made = self.__dict__["_sha256"] = sha256_hex(self.data)
+            if isinstance(self.held, MappedFile):
+                self.held.check_unchanged()
+        return made
+
+    @property
+    def data(self) -> Content:
+        """The whole file without a copy: its mapping, or its bytes. For reading at once, as a mapping follows the file."""
+        return self.held.content if isinstance(self.held, MappedFile) else self.held
+
+    @property
+    def size_bytes(self) -> int:
+        """The whole file's length."""
+        return len(self.data)
+
+    @property
+    def content(self) -> bytes:
+        """The whole file as bytes: of a mapped one a copy, made anew each time.
+
+        Raises:
+            ModelFileError: the file was changed in place since it was checked.
+        """
+        if not isinstance(self.held, MappedFile):
+            return self.held
+        self.held.check_unchanged()
+        content = bytes(self.held.content)
+        self.held.check_unchanged()
+        return content
+
+    def native_path(self) -> str | None:
+        """A path that leads native code to the very file that was checked, good while this object lives; ``None`` for bytes.
+
+        Raises:
+            ModelFileError: the file was changed in place since it was checked.
+        """
+        if not isinstance(self.held, MappedFile):
+            return None
+        return self.held.native_path()
 
     @property
     def path(self) -> Path | None:

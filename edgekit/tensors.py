@@ -98,26 +98,34 @@ def _broadcast(values: tuple[float, ...] | tuple[int, ...], rank: int, axis: int
     return np.asarray(array.reshape(shape))
 
 
-def quantize(values: Array, quant: QuantParams, dtype: str) -> Array:
+def quantize(
+    values: Array, quant: QuantParams, dtype: str, *, work: Array | None = None, out: Array | None = None
+) -> Array:
     """Turn real numbers into a tensor's integers: round half to even, then saturate.
 
     Args:
         values: real numbers, any shape and numeric dtype.
         quant: scale and zero point.
         dtype: an integer numpy type, such as ``"int8"``.
+        work: a float32 array of the same shape to compute in, for callers that quantise often.
+        out: an array of ``dtype`` and the same shape for the result.
 
     Returns:
-        An array of ``dtype`` and the same shape. NaN must have been refused before.
+        An array of ``dtype`` and the same shape, ``out`` where it was given. NaN must have been refused before.
     """
     low, high = _LIMITS[dtype]
     rank = np.ndim(values)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and saturates like the rest
-        work: Array = np.asarray(np.divide(values, _broadcast(quant.scales, rank, quant.axis), dtype=np.float32))
+        work = np.asarray(np.divide(values, _broadcast(quant.scales, rank, quant.axis), out=work, dtype=np.float32))
     np.rint(work, out=work)
-    work += _broadcast(quant.zero_points, rank, quant.axis)
+    if any(quant.zero_points):
+        work += _broadcast(quant.zero_points, rank, quant.axis)
     np.maximum(work, low, out=work)
     np.minimum(work, high, out=work)
-    return work.astype(dtype)
+    if out is None:
+        return work.astype(dtype)
+    np.copyto(out, work, casting="unsafe")
+    return out
 
 
 def dequantize(values: Array, quant: QuantParams) -> Array:

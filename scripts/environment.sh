@@ -45,3 +45,21 @@ ensure() {
         echo editable >"$folder/.edgekit-mode"
     fi
 }
+
+# device_environment FOLDER PYTHON EXTRA REQUIREMENT...: a virtual environment as a device has it: the wheel built from the
+# tree with its base dependencies and one extra ("" for none), besides what the tests need. Fetched once, the wheel installed anew.
+device_environment() {
+    folder=$1 python=$2 extra=$3
+    shift 3
+    wanted="$extra $* $(cksum <pyproject.toml)"
+    if [ ! -x "$folder/bin/python" ]; then
+        "$python" -m venv "$folder" || return
+    fi
+    if [ "$(cat "$folder/.edgekit-extras" 2>/dev/null)" != "$wanted" ]; then
+        echo "Installing edgekit${extra:+[$extra]} and what it needs into $folder …" >&2
+        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check 'hatchling>=1.26' 'editables>=0.5' "$@" || return
+        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation ".${extra:+[$extra]}" || return
+        echo "$wanted" >"$folder/.edgekit-extras"
+    fi
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall .
+}

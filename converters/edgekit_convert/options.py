@@ -64,15 +64,17 @@ class Reading:
 
     Attributes:
         normalize: mean and deviation, or ``"none"`` where raw values are right.
-        resize: width and height.
+        resize: width and height, or the shorter side.
         color: the order of training.
-        preprocessing: by input name, instead of the three above.
+        crop: width and height that are cut out of the centre.
+        preprocessing: by input name, instead of the four above.
         samples: at most so many of each data set.
     """
 
     normalize: Sequence[float] | str | None
-    resize: tuple[int, int] | str | None
+    resize: tuple[int, int] | int | str | None
     color: str | None
+    crop: tuple[int, int] | str | None
     preprocessing: Mapping[str, Preprocessing] | None
     samples: int
 
@@ -82,15 +84,15 @@ class Reading:
         return self.normalize == "none"
 
     def for_one_input(self) -> Preprocessing:
-        """What the first three options say.
+        """What the first four options say.
 
         Raises:
             OptionError: they make no sense, or were given beside ``preprocessing``.
         """
-        options = from_options(self.normalize, self.resize, self.color)
+        options = from_options(self.normalize, self.resize, self.color, self.crop)
         if self.preprocessing is not None and options != Preprocessing():
             raise OptionError(
-                "both preprocessing and one of normalize, resize, color were given: use one of the two ways."
+                "both preprocessing and one of normalize, resize, color, crop were given: use one of the two ways."
             )
         return options
 

@@ -21,7 +21,7 @@ from edgekit.bench.inputs import random_inputs
 from edgekit.bench.results import Launch
 from edgekit.errors import EdgekitError
 from edgekit.runtime.engines import ENGINES, installed
-from edgekit.runtime.latency import LatencyLog, RunRecord
+from edgekit.runtime.latency import RunRecord
 from edgekit.runtime.session import Session
 
 
@@ -87,7 +87,7 @@ def measure(request: Mapping[str, Any]) -> Launch:
 def _run(session: Session, inputs: Mapping[str, Any], count: int) -> list[RunRecord]:
     """Run ``count`` times and return each run's times."""
     # A log of exactly this many runs keeps the phases apart and every sample, however many there are.
-    session.latency = LatencyLog(capacity=max(1, count))
+    session.latency.restart(max(1, count))
     for _ in range(count):
         session.run(inputs)
     return session.latency.records()

@@ -9,6 +9,7 @@ import click
 from edgekit.cli.data_options import (
     DATA,
     color_option,
+    crop_option,
     metric_option,
     normalize_option,
     resize_option,
@@ -54,6 +55,7 @@ from edgekit.report.units import size_text
 )
 @resize_option
 @color_option("; images are given in RGB")
+@crop_option
 @click.option("--labels", type=click.Path(path_type=Path), help="Class names, one a line, in output order.")
 @click.option(
     "--device",
@@ -109,6 +111,7 @@ def command(
     normalize: str | None,
     resize: str | None,
     color: str | None,
+    crop: str | None,
     labels: Path | None,
     device: str | None,
     verify: str | None,
@@ -148,6 +151,7 @@ def command(
             normalize=normalize,
             resize=resize,
             color=color,
+            crop=crop,
             labels=read_labels(labels) if labels is not None else None,
             device=device,
             verify=verify,

@@ -47,7 +47,13 @@ def samples_option(of: str = "") -> Decorator:
     )
 
 
-resize_option: Decorator = click.option("--resize", metavar="WxH", help="Resize images to this size.")
+resize_option: Decorator = click.option(
+    "--resize", metavar="WxH|SIDE", help="Resize images to this size, or their shorter side to one number."
+)
+
+crop_option: Decorator = click.option(
+    "--crop", metavar="WxH", help="Cut the centre out of images, after the resize: --resize 256 --crop 224x224."
+)
 
 metric_option: Decorator = click.option(
     "--metric",

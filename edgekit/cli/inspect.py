@@ -164,6 +164,10 @@ def _preprocessing(item: Preprocessing) -> str:
         parts.append(item.color.upper())
     if item.resize:
         parts.append(f"resize to {item.resize[0]}x{item.resize[1]}")
+    if item.resize_shorter:
+        parts.append(f"resize the shorter side to {item.resize_shorter}")
+    if item.crop:
+        parts.append(f"crop the centre to {item.crop[0]}x{item.crop[1]}")
     if item.mean:
         parts.append(
             f"(x - {', '.join(f'{value:g}' for value in item.mean)}) / {', '.join(f'{value:g}' for value in item.std)}"

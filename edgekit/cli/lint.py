@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edgekit.cli.data_options import DATA, color_option, normalize_option, resize_option, samples_option
+from edgekit.cli.data_options import DATA, color_option, crop_option, normalize_option, resize_option, samples_option
 from edgekit.cli.output import console, print_json, progress_bar
 
 
@@ -18,6 +18,7 @@ from edgekit.cli.output import console, print_json, progress_bar
 @normalize_option(", as in training.")
 @resize_option
 @color_option()
+@crop_option
 @samples_option()
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_context
@@ -28,6 +29,7 @@ def command(
     normalize: str | None,
     resize: str | None,
     color: str | None,
+    crop: str | None,
     samples: int,
     as_json: bool,
 ) -> None:
@@ -43,7 +45,14 @@ def command(
 
     with progress_bar() as progress:
         report = lint_source(
-            source, calibration, normalize=normalize, resize=resize, color=color, samples=samples, progress=progress
+            source,
+            calibration,
+            normalize=normalize,
+            resize=resize,
+            color=color,
+            crop=crop,
+            samples=samples,
+            progress=progress,
         )
     if as_json:
         print_json(report.to_json())

@@ -10,8 +10,9 @@ import click
 import numpy as np
 
 from edgekit.cli.output import print_json, print_table
-from edgekit.errors import DataError, TensorError, from_os_error
+from edgekit.errors import DataError, EngineError, TensorError, from_os_error
 from edgekit.report.units import milliseconds
+from edgekit.runtime.delegates import PartitionReport
 from edgekit.runtime.session import Session
 from edgekit.tensors import Array, TensorSpec
 
@@ -35,9 +36,27 @@ from edgekit.tensors import Array, TensorSpec
 @click.option("--device", metavar="ID", help="A device profile.  [default: detected]")
 @click.option("--require", metavar="KIND", help="Fail unless this delegate takes the whole model.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
-@click.option("--engine", metavar="NAME", help="litert, tflite-runtime or tensorflow.  [default: the first installed]")
+@click.option(
+    "--engine",
+    metavar="NAME",
+    help="litert, tflite-runtime, litert-compiled or tensorflow.  [default: the first installed]",
+)
+@click.option("--signature", metavar="NAME", help="The entry point to run.  [default: the main one]")
 @click.option("--preprocess", is_flag=True, help="Apply the manifest's resize, colour order and normalisation.")
 @click.option("--native", is_flag=True, help="The arrays are the file's own integers, in and out.")
+@click.option("--allow-non-finite", is_flag=True, help="Take NaN and infinity in inputs of real numbers.")
+@click.option(
+    "--on-fault",
+    type=click.Choice(["raise", "next"]),
+    default="raise",
+    show_default=True,
+    help="When a delegate fails while it runs: stop, or go on with the next one.",
+)
+@click.option("--isolate", is_flag=True, help="Run the model in a process of its own: for files from unknown sources.")
+@click.option("--timeout-ms", type=click.IntRange(min=1), help="With --isolate: the most that a run may take.")
+@click.option(
+    "--memory-mb", type=click.IntRange(min=1), help="With --isolate: the most memory that the model may take."
+)
 @click.option(
     "--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Run everything this many times."
 )
@@ -53,8 +72,14 @@ def command(
     require: str | None,
     threads: int | None,
     engine: str | None,
+    signature: str | None,
     preprocess: bool,
     native: bool,
+    allow_non_finite: bool,
+    on_fault: str,
+    isolate: bool,
+    timeout_ms: int | None,
+    memory_mb: int | None,
     repeat: int,
     as_json: bool,
 ) -> None:
@@ -66,13 +91,15 @@ def command(
         check_writable(output, overwrite=overwrite)
     with load(
         model, delegate=delegate, device=device, threads=threads, engine=engine, require=require, log=log,
-        preprocess=preprocess, io="native" if native else "float",
+        preprocess=preprocess, io="native" if native else "float", signature=signature, on_fault=on_fault, isolate=isolate,
+        non_finite="allow" if allow_non_finite else "refuse", timeout_ms=timeout_ms, memory_mb=memory_mb,
     ) as session:  # fmt: skip
         samples = _samples(session, inputs, preprocess)
         results: list[Any] = []
         for _ in range(repeat):
             results = [session.run(sample) for sample in samples]
         summary = session.latency.summary()
+        got = _got(session)
         arrays = _stack(session, results)
         if output is not None:
             _write(output, arrays, overwrite=overwrite)
@@ -90,7 +117,8 @@ def command(
                         "threads": session.asked.spec.threads,
                         "reason": session.asked.reason,
                     },
-                    "got": session.partitions.to_json(),
+                    "got": got.to_json() if got is not None else None,
+                    "faults": [fault.error for fault in session.faults],
                     "log": str(log) if log else None,
                 }
             )
@@ -104,13 +132,21 @@ def command(
         threads_text = (
             f"{session.asked.spec.threads or 1} thread{'' if (session.asked.spec.threads or 1) == 1 else 's'}"
         )
-        click.echo(f"{summary.count} runs on {session.engine}, {session.partitions}, {threads_text}")
+        click.echo(f"{summary.count} runs on {session.engine}, {got or session.asked.spec.kind}, {threads_text}")
         click.echo(
             f"latency p50 {milliseconds(summary.p50_ns)}, p90 {milliseconds(summary.p90_ns)}, p99 {milliseconds(summary.p99_ns)}, "
             f"max {milliseconds(summary.max_ns)}"
         )
     if log is not None:
         click.echo(f"each run's times: {log} (`edgekit log summary {log}`)")
+
+
+def _got(session: Session) -> PartitionReport | None:
+    """What the delegate took, where the engine tells."""
+    try:
+        return session.partitions
+    except EngineError:
+        return None
 
 
 def _samples(session: Session, texts: tuple[str, ...], preprocess: bool) -> list[dict[str, Array]]:

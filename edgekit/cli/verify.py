@@ -9,6 +9,7 @@ import click
 from edgekit.cli.data_options import (
     DATA,
     color_option,
+    crop_option,
     metric_option,
     normalize_option,
     resize_option,
@@ -31,6 +32,7 @@ from edgekit.cli.proof import print_layers, print_verification
 @normalize_option(".  [default: as the int8 model's manifest says]")
 @resize_option
 @color_option()
+@crop_option
 @metric_option
 @samples_option()
 @click.option("--device", metavar="ID", help="A device profile, whose delegate runs both.  [default: this machine]")
@@ -56,6 +58,7 @@ def command(
     normalize: str | None,
     resize: str | None,
     color: str | None,
+    crop: str | None,
     metric: str,
     samples: int,
     device: str | None,
@@ -91,6 +94,7 @@ def command(
             normalize=normalize,
             resize=resize,
             color=color,
+            crop=crop,
             metric=metric,
             samples=samples,
             device=device,

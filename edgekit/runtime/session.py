@@ -2,27 +2,76 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
-from _thread import allocate_lock  # what threading.Lock is, without the import of threading
-from collections.abc import Mapping
+from _queue import Empty, SimpleQueue  # what queue has, without its import of threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 
-from edgekit.errors import DelegateError, EdgekitError, EngineError, TensorError, one_of
+from edgekit.errors import DelegateError, EdgekitError, EngineError, one_of
 from edgekit.modelfile import ModelFile
+from edgekit.records import Record
 from edgekit.runtime.delegates import DelegateChoice, DelegateSpec, PartitionReport
 from edgekit.runtime.engines import open_engine
+from edgekit.runtime.engines.interpreter import FOREIGN
 from edgekit.runtime.latency import LatencyLog
-from edgekit.tensors import NUMPY_TYPES, Array, TensorSpec, dequantize, quantize
+from edgekit.runtime.values import NON_FINITE, Values
+from edgekit.tensors import Array, TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
 
+    from edgekit.postprocess import Label
+    from edgekit.runtime.engines import Engine
+    from edgekit.runtime.latency import LogOptions
+    from edgekit.runtime.signatures import Entry
+
 IO_MODES: tuple[str, ...] = ("float", "native")
+_clock = time.perf_counter_ns
+
+#: Sessions of this process, for what a fork has to do in the child.
+_sessions: WeakSet[Session] = WeakSet()
+
+
+class Fault(Record):
+    """An engine that failed while it ran, and what went on instead.
+
+    Attributes:
+        choice: the delegate that failed.
+        error: what the engine said.
+        next: the delegate that took over.
+    """
+
+    choice: DelegateChoice
+    error: str
+    next: DelegateChoice
+
+
+def _turn() -> SimpleQueue[None]:
+    """A lock: who gets its one item has the turn. A third of the time of a lock's own methods, which a small model feels."""
+    turn: SimpleQueue[None] = SimpleQueue()
+    turn.put(None)
+    return turn
+
+
+class _Taking:
+    """``with`` for a turn."""
+
+    def __init__(self, turn: SimpleQueue[None]) -> None:
+        self._turn = turn
+
+    def __enter__(self) -> None:
+        self._turn.get()
+
+    def __exit__(self, *_: object) -> None:
+        self._turn.put(None)
 
 
 class Session:
@@ -31,6 +80,9 @@ class Session:
     Values are real numbers (``io="float"``, quantised and dequantised here) or the file's own integers
     (``io="native"``); that is chosen at load and never guessed from an input's dtype.
 
+    Threads may share a session: one runs at a time, the others wait, and the wait is logged as queue time. After a fork
+    the child's session refuses to run, as the delegate's threads exist in the parent only.
+
     Args:
         model: a checked model.
         choice: the delegate, with the reason for it.
@@ -38,18 +90,27 @@ class Session:
         io: ``"float"`` or ``"native"``.
         preprocess: whether ``run`` applies the manifest's preprocessing to its inputs.
         require: a delegate that must take every operator, or loading fails.
-        log: a JSON Lines file to append each run's times to.
+        log: a JSON Lines file to append each run's times to, or ``LogOptions`` with one.
+        signature: the entry point to run; ``None`` for the main one.
+        copy: whether results belong to the caller. ``False`` gives read-only views where there is nothing to dequantise: the
+            next run changes their values, which is for one thread that is done with a result before the next run.
+        non_finite: ``"refuse"`` NaN and infinity in inputs of real numbers, or ``"allow"`` them, which saves looking.
+        fallbacks: delegates to go on with, in this order, when the engine fails during a run; the input is run again there.
 
     Attributes:
         model: the model.
-        asked: the delegate that was asked for, and why.
+        asked: the delegate that was asked for, and why; after a fault, the one that runs now.
         inputs: what goes in.
         outputs: what comes out.
+        io: ``"float"`` or ``"native"``.
+        preprocesses: whether ``run`` applies the manifest's preprocessing.
         latency: the times of all runs.
+        faults: the engines that failed, oldest first.
 
     Raises:
         EngineError: no interpreter, or it refused the model.
         DelegateError: the delegate cannot be loaded, or took less than ``require`` demands.
+        ModelFileError: there is no such signature.
     """
 
     def __init__(
@@ -61,36 +122,48 @@ class Session:
         io: str = "float",
         preprocess: bool = False,
         require: str | None = None,
-        log: Path | None = None,
+        log: Path | LogOptions | None = None,
+        signature: str | None = None,
+        copy: bool = True,
+        non_finite: str = "refuse",
+        fallbacks: Sequence[DelegateChoice] = (),
     ) -> None:
         one_of(io, IO_MODES, "io")
-        if preprocess and io == "native":
-            raise TensorError("preprocessing gives real numbers: use io='float' with it, or preprocess yourself.")
+        one_of(non_finite, NON_FINITE, "non_finite")
         self.model = model
         self.asked = choice
-        self.inputs: tuple[TensorSpec, ...] = model.inputs
-        self.outputs: tuple[TensorSpec, ...] = model.outputs
-        if preprocess and model.manifest is None:
-            raise TensorError(self._no_manifest())
-        for spec in (*self.inputs, *self.outputs):
-            if spec.dtype not in NUMPY_TYPES:
-                raise TensorError(f"{model.name}: {spec.name!r} is of type {spec.dtype}, only numbers can be run.")
-            if spec.quant is not None and 0 in spec.quant.scales:
-                raise TensorError(f"{model.name}: {spec.name!r} has scale 0, so that its integers mean nothing.")
-        self._native = io == "native"
-        self._preprocess = preprocess
-        self._engine = open_engine(model, choice.spec, engine)
+        self._entry: Entry | None = None
+        if signature is not None:
+            from edgekit.runtime.signatures import entry
+
+            self._entry = entry(model, signature)
+        self.inputs: tuple[TensorSpec, ...] = self._entry.inputs if self._entry is not None else model.inputs
+        self.outputs: tuple[TensorSpec, ...] = self._entry.outputs if self._entry is not None else model.outputs
+        self.faults: tuple[Fault, ...] = ()
+        self.io = io
+        self.preprocesses = preprocess
+        native = io == "native"
+        self._values = Values(
+            model, self.inputs, self.outputs, native=native, preprocess=preprocess, non_finite=non_finite
+        )
+        self._copy = copy
+        self._fallbacks = list(fallbacks)
+        self._engine_name = engine
+        self._why_not: str | None = None
+        self._short_way: list[bool] = []
+        self._engine: Engine = open_engine(model, choice.spec, engine, self._entry)
         self._partitions: PartitionReport | None = None
         if require is not None:
             self._check_required(require)
         self._shapes = self._engine.shapes()
-        self._lock = allocate_lock()
-        self._closed = False
+        self._turn = _turn()
         try:
             self.latency = LatencyLog(path=log, header=self._log_header() if log is not None else None)
         except EdgekitError:
             self._engine.close()
             raise
+        self._find_short_way()
+        _sessions.add(self)
 
     def _check_required(self, require: str) -> None:
         DelegateSpec(require)  # knows which there are
@@ -105,12 +178,16 @@ class Session:
     def _log_header(self) -> dict[str, Any]:
         import platform
 
+        try:
+            got: dict[str, Any] | None = self.partitions.to_json()
+        except EngineError:  # an engine that does not tell
+            got = None
         return {
             "model_sha256": self.model.sha256,
             "model": self.model.path.name if self.model.path is not None else None,
             "engine": self._engine.version,
             "asked": {"delegate": self.asked.spec.kind, "threads": self.asked.spec.threads},
-            "got": self.partitions.to_json(),
+            "got": got,
             "host": {"machine": platform.machine(), "system": platform.system(), "node": platform.node()},
         }
 
@@ -121,7 +198,11 @@ class Session:
 
     @property
     def partitions(self) -> PartitionReport:
-        """What the delegate really took of the graph."""
+        """What the delegate really took of the graph.
+
+        Raises:
+            EngineError: the engine does not tell.
+        """
         if self._partitions is None:
             self._partitions = self._engine.partitions()
         return self._partitions
@@ -144,40 +225,7 @@ class Session:
         Raises:
             TensorError: the file has no preprocessing for that input, or the value does not fit it.
         """
-        spec = self._spec(name)
-        manifest = self.model.manifest
-        if manifest is None:
-            raise TensorError(self._no_manifest())
-        array = self._array(spec, value)
-        item = manifest.preprocessing.get(spec.name)
-        if item is not None:
-            array = item.apply(array)
-        if array.ndim == len(spec.shape) - 1 and spec.shape[0] in (1, -1):
-            array = array[None]
-        return array
-
-    def _no_manifest(self) -> str:
-        return f"{self.model.name} has no manifest, so its preprocessing is not known: preprocess yourself."
-
-    @staticmethod
-    def _array(spec: TensorSpec, value: npt.ArrayLike) -> Array:
-        try:
-            return np.asarray(value)
-        except (TypeError, ValueError) as error:
-            raise TensorError(f"input {spec.name!r} is not an array: {error}.") from error
-
-    def _spec(self, name: str | None) -> TensorSpec:
-        if name is None:
-            if len(self.inputs) != 1:
-                raise TensorError(f"{self.model.name} has {len(self.inputs)} inputs, name one: {self._names()}.")
-            return self.inputs[0]
-        for spec in self.inputs:
-            if spec.name == name:
-                return spec
-        raise TensorError(f"{self.model.name} has no input {name!r}. It has {self._names()}.")
-
-    def _names(self) -> str:
-        return ", ".join(str(spec) for spec in self.inputs)
+        return self._values.preprocessed(value, name)
 
     def __call__(
         self, value: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None, /, **named: npt.ArrayLike
@@ -193,128 +241,202 @@ class Session:
             named: inputs by name.
 
         Returns:
-            One array when there is one output, else a dict by output name; the caller owns them. float32 with
-            ``io="float"`` (types that are not quantised keep theirs), the file's own types with ``"native"``.
+            One array when there is one output, else a dict by output name; the caller owns them unless the session was loaded
+            with ``copy=False``. float32 with ``io="float"`` (types that are not quantised keep theirs), the file's own types
+            with ``"native"``.
 
         Raises:
             TensorError: a name, shape, dtype or value does not fit.
-            EngineError: a kernel failed, or the session is closed.
+            EngineError: a kernel failed and nothing is left to go on with, or the session is closed.
         """
-        clock = time.perf_counter_ns
-        with self._lock:
-            if self._closed:
-                raise EngineError(f"{self.model.name}: the session is closed. Load the model again.")
-            start = clock()
-            arrays = [
-                self._prepare(spec, array) for spec, array in zip(self.inputs, self._gather(value, named), strict=True)
-            ]
-            shapes = [array.shape for array in arrays]
-            if shapes != self._shapes:
-                self._shapes = []  # when the graph refuses these, the next run must not take them for its own
-                self._engine.resize(shapes)
-                self._shapes = shapes
-            for position, array in enumerate(arrays):
-                self._engine.set_input(position, array)
-            before = clock()
-            self._engine.invoke()
-            after = clock()
-            results = [self._finish(spec, self._engine.get_output(i)) for i, spec in enumerate(self.outputs)]
-            self.latency.add_ns(start, before - start, after - before, clock() - after)
+        return self._run(value, named, _clock())
+
+    def run_queued(self, value: npt.ArrayLike | Mapping[str, npt.ArrayLike], since_ns: int) -> Any:
+        """``run``, for callers that keep a queue: the time since then goes into the log as queue time.
+
+        Args:
+            value: as for ``run``.
+            since_ns: ``time.perf_counter_ns()`` when the input was put into the queue.
+        """
+        return self._run(value, {}, since_ns)
+
+    def _run(
+        self,
+        value: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None,
+        named: Mapping[str, npt.ArrayLike],
+        since_ns: int,
+    ) -> Any:
+        with _Taking(self._turn):
+            if self._why_not is not None:
+                raise EngineError(self._why_not)
+            start = _clock()
+            arrays = self._values.arrays(value, named)
+            while True:
+                try:
+                    before, after, results = self._once(arrays)
+                    break
+                except EngineError as error:
+                    self._go_on_elsewhere(error)
+            self.latency.add_ns(since_ns, start - since_ns, before - start, after - before, _clock() - after)
         if len(results) == 1:
             return results[0]
         return {spec.name: result for spec, result in zip(self.outputs, results, strict=True)}
 
-    def _gather(
-        self, value: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None, named: dict[str, npt.ArrayLike]
-    ) -> list[npt.ArrayLike]:
-        if value is not None and not isinstance(value, Mapping):
-            if named:
-                raise TensorError("inputs were given both by position and by name: use one of them.")
-            if len(self.inputs) != 1:
-                raise TensorError(
-                    f"one array for {len(self.inputs)} inputs: pass them by name. It has {self._names()}."
-                )
-            return [value]
-        given = {**(value or {}), **named}
-        missing = [spec.name for spec in self.inputs if spec.name not in given]
-        unknown = [name for name in given if all(spec.name != name for spec in self.inputs)]
-        if missing or unknown:
-            text = f"missing input {', '.join(missing)}" if missing else f"unknown input {', '.join(unknown)}"
-            raise TensorError(f"{text}: {self.model.name} has {self._names()}.")
-        return [given[spec.name] for spec in self.inputs]
+    def _once(self, arrays: Sequence[Array]) -> tuple[int, int, list[Array]]:
+        engine = self._engine
+        shapes = [array.shape for array in arrays]
+        if shapes != self._shapes:
+            self._close_short_way()
+            self._shapes = []  # when the graph refuses these, the next run must not take them for its own
+            engine.resize(shapes)
+            self._shapes = shapes
+            self._find_short_way()
+        for position, array in enumerate(arrays):
+            engine.set_input(position, array)
+        before = _clock()
+        engine.invoke()
+        after = _clock()
+        get = engine.get_output if self._copy else engine.view_output
+        return before, after, [self._values.real(spec, get(i)) for i, spec in enumerate(self.outputs)]
 
-    def _prepare(self, spec: TensorSpec, value: npt.ArrayLike) -> Array:
-        array = self._array(spec, value)
-        if self._preprocess:
-            array = self.preprocess(array, spec.name)
-        if not spec.accepts(array.shape):
-            raise TensorError(self._shape_message(spec, array))
-        if self._native:
-            if array.dtype != spec.dtype:
-                raise TensorError(
-                    f"input {spec.name!r} is {array.dtype}, the file's own type {spec.dtype} was expected with "
-                    "io='native'. Load with io='float' to pass real numbers."
-                )
-            return np.asarray(array, order="C")
-        if array.dtype.kind not in "fiub":
-            raise TensorError(f"input {spec.name!r} is of dtype {array.dtype}: numbers were expected.")
-        if spec.quant is None and spec.dtype not in ("float32", "float16", "float64"):
-            return self._integers(spec, array)
-        if spec.quant is None and array.dtype != spec.dtype:
-            with np.errstate(over="ignore"):  # what this type cannot hold becomes infinite, and is found below
-                array = array.astype(spec.dtype)
-        if array.dtype.kind == "f":
-            self._check_finite(spec, array)
-        if spec.quant is not None:
-            return quantize(array, spec.quant, spec.dtype)
-        return np.asarray(array, order="C")
+    def _find_short_way(self) -> None:
+        """Give this session a ``run`` of its own for one array in and one out that need nothing done to them.
 
-    def _shape_message(self, spec: TensorSpec, array: Array) -> str:
-        text = f"input {spec.name!r} has shape {list(array.shape)}, expected {list(spec.shape)}."
-        if spec.accepts((1, *array.shape)):
-            text += " Add the batch axis: x[None]."
-        elif spec.accepts((1, *array.shape[1:])) and len(array) > 1:
-            text += " Run the samples one by one: the model's batch size is 1."
-        elif array.ndim == len(spec.shape) and array.ndim == 4:
-            text += " Resize the image first, or load with preprocess=True if the model was converted with --resize."
-        return text
+        It is the method's meaning in one function: for a model of a few microseconds each further call would be felt.
+        """
+        self._close_short_way()
+        calls = self._engine.calls(copy=self._copy) if self._values.plain and self._shapes else None
+        if calls is None:
+            return
+        put, invoke, get = calls
+        clock, enter, wait, leave, add = (
+            _clock,
+            self._turn.get_nowait,
+            self._turn.get,
+            self._turn.put,
+            self.latency.add_ns,
+        )
+        looks, vdot, isfinite = self._values.looks_at_values, np.vdot, math.isfinite
+        self._short_way = short_way = [True]  # emptied when what is bound here is no longer right
 
-    def _integers(self, spec: TensorSpec, array: Array) -> Array:
-        if array.dtype == spec.dtype:
-            return np.asarray(array, order="C")
-        with np.errstate(invalid="ignore"):  # NaN and too large numbers differ afterwards
-            cast = array.astype(spec.dtype)
-        if not np.array_equal(cast, array):
-            raise TensorError(
-                f"input {spec.name!r} takes {spec.dtype}: values of {array.dtype} were given that it cannot hold."
+        def run(value: Any = None, /, **named: Any) -> Any:
+            start = clock()
+            queue = 0
+            try:
+                enter()
+            except Empty:
+                wait()
+                queue = clock() - start
+            try:
+                if short_way and not named:
+                    put(value)  # refuses what is of another dtype or shape
+                    if not looks or isfinite(vdot(value, value)):
+                        before = clock()
+                        invoke()
+                        after = clock()
+                        array = get()
+                        add(start, queue, before - start - queue, after - before, clock() - after)
+                        return array
+            except (*FOREIGN, TypeError):
+                pass  # the long way says what is wrong, or goes on with the next delegate
+            finally:
+                leave(None)
+            return self._run(value, named, start)
+
+        run.__doc__ = Session.run.__doc__
+        self.__dict__["run"] = run
+
+    def _close_short_way(self) -> None:
+        self._short_way.clear()
+        self.__dict__.pop("run", None)
+
+    def _go_on_elsewhere(self, error: EngineError) -> None:
+        """Load the model on the next delegate that takes it, or raise the error."""
+        failed = self.asked
+        while self._fallbacks:
+            choice = self._fallbacks.pop(0)
+            try:
+                engine = open_engine(self.model, choice.spec, self._engine_name, self._entry)
+            except EdgekitError:
+                continue
+            self._engine.close()
+            self._engine, self._partitions = engine, None
+            self.asked = choice._replace(reason=f"{failed.spec.kind} failed while it ran: {error}")
+            self._shapes = engine.shapes()
+            self._find_short_way()
+            self.faults = (*self.faults, Fault(failed, str(error), self.asked))
+            import warnings
+
+            warnings.warn(
+                f"{self.model.name}: {failed.spec.kind} failed while it ran, {choice.spec.kind} goes on ({error})",
+                RuntimeWarning,
+                stacklevel=4,
             )
-        return cast
+            return
+        raise error
 
-    @staticmethod
-    def _check_finite(spec: TensorSpec, array: Array) -> None:
-        flat = array.reshape(-1)
-        # One pass of BLAS finds that something is not finite (or overflowed); only then the exact test is worth its time.
-        with np.errstate(all="ignore"):
-            suspect = not np.isfinite(np.dot(flat, flat))
-        if suspect and not np.isfinite(flat).all():
-            bad = int(np.count_nonzero(~np.isfinite(flat)))
-            raise TensorError(
-                f"input {spec.name!r} holds {bad} NaN or infinite values of {flat.size}: finite numbers were expected."
-            )
+    def reset(self) -> None:
+        """Forget what stateful operators hold, as if the model had just been loaded.
 
-    def _finish(self, spec: TensorSpec, array: Array) -> Array:
-        if self._native or spec.quant is None:
-            return array
-        return dequantize(array, spec.quant)
+        Raises:
+            EngineError: the engine cannot, or the session is closed.
+        """
+        with _Taking(self._turn):
+            if self._why_not is not None:
+                raise EngineError(self._why_not)
+            self._engine.reset()
+            self._find_short_way()
+
+    def batch(self, values: Iterable[Any], *, size: int | None = None) -> Iterator[Any]:
+        """Run many inputs; see ``edgekit.runtime.batch.batch``.
+
+        Args:
+            values: inputs, each without or with a batch axis of 1; taken as results are asked for.
+            size: samples in one run, for models whose batch size is open; ``None`` for one.
+
+        Returns:
+            The results, in order.
+        """
+        from edgekit.runtime.batch import batch
+
+        return batch(self, values, size=size)
+
+    def classify(self, image: Any, top: int = 5) -> tuple[Label, ...]:
+        """The likeliest classes of an image.
+
+        Args:
+            image: an array ``[height, width, channels]``, the path of an image file or its bytes (both need Pillow).
+            top: how many.
+
+        Returns:
+            The labels, likeliest first.
+
+        Raises:
+            EdgekitError: the model is no classifier, or the image cannot be read.
+        """
+        from edgekit.postprocess import classify
+
+        return classify(self, image, top)
 
     def close(self) -> None:
         """Finish the log and free the interpreter. Harmless when called twice."""
-        with self._lock:
-            if self._closed:
+        with _Taking(self._turn):
+            if self._why_not is not None:
                 return
-            self._closed = True
+            self._why_not = f"{self.model.name}: the session is closed. Load the model again."
+            self._close_short_way()
             self.latency.close()
             self._engine.close()
+
+    def _after_fork(self) -> None:
+        self._turn = _turn()  # the parent's thread that may have it does not exist here
+        if self._why_not is None:
+            self._why_not = (
+                f"{self.model.name}: this process was forked after the model was loaded, and the delegate's threads are not in "
+                "it. Load the model again here, or start processes by spawn."
+            )
+            self._close_short_way()
+            self._engine.abandon()
 
     def __enter__(self) -> Session:
         return self
@@ -323,3 +445,12 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _forked() -> None:
+    for session in list(_sessions):
+        session._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

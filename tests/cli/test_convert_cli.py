@@ -103,6 +103,21 @@ def test_images_are_resized(here: Path) -> None:
     assert manifest.preprocessing["image"].resize == (12, 12)
 
 
+def test_images_are_cropped(here: Path) -> None:
+    """The shorter side is resized, the centre cut out, the file says so, and the other commands take the same options."""
+    _images(here, (20, 16))
+    sizes = ("--resize", "14", "--crop", "12x12", "--normalize", "0,255")
+    result = convert(*sizes, calibration="images")
+    assert result.exit_code == 0, result.output
+    manifest = ModelFile.read(here / "out.tflite").manifest
+    assert manifest is not None
+    item = manifest.preprocessing["image"]
+    assert (None, 14, (12, 12)) == (item.resize, item.resize_shorter, item.crop)
+    assert edgekit("verify", "float.tflite", "out.tflite", "--data", "images", *sizes).exit_code == 0
+    assert edgekit("lint", "float.tflite", "--calibration", "images", *sizes).exit_code == 0
+    assert "12x12" in edgekit("inspect", "out.tflite").stdout
+
+
 def _images(folder: Path, size: tuple[int, int]) -> None:
     for name in ("left", "right"):
         (folder / "images" / name).mkdir(parents=True)
@@ -225,7 +240,8 @@ def test_a_failing_conversion_keeps_an_existing_output(here: Path) -> None:
         pytest.param(("--recipe", "int3"), ("int3", "auto"), id="recipe"),
         pytest.param(("--io", "int3"), ("int3", "uint8"), id="io"),
         pytest.param(("--normalize", "a,b"), ("cannot read --normalize", "127.5,127.5"), id="normalize"),
-        pytest.param(("--resize", "12"), ("cannot read --resize", "224x224"), id="resize"),
+        pytest.param(("--resize", "12x"), ("cannot read --resize", "224x224"), id="resize"),
+        pytest.param(("--crop", "12"), ("cannot read --crop", "224x224"), id="crop"),
         pytest.param(("--verify", "data.npz:x=test,y=absent"), ("no array 'absent'",), id="verify"),
         pytest.param(("--labels", "absent.txt"), ("no such file: absent.txt",), id="labels"),
         pytest.param(("--verify", "data.npz:x=test,y=labels", "--metric", "f1"), ("unknown metric 'f1'",), id="metric"),

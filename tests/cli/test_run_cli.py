@@ -381,3 +381,52 @@ def test_bad_input(case: Bad, folder: Path) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     assert case.words in " ".join(result.stderr.split())
     assert sorted(os.listdir(folder)) == before
+
+
+def test_isolated(folder: Path) -> None:
+    """In a process of its own the results are the same, and its limits are options."""
+    output = folder / "y.npy"
+    result = run(
+        folder / "float.tflite", "--input", folder / "many.npy", "--output", output, "--delegate", "xnnpack", "--isolate",
+        "--timeout-ms", 20000, "--memory-mb", 512, "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    expected = np.concatenate(expected_of(folder / "float.tflite", list(values(2, 5, 8).reshape(5, 1, 8))))
+    np.testing.assert_allclose(np.load(output), expected, rtol=1e-5, atol=1e-6)
+    assert json.loads(result.stdout)["latency"]["count"] == 5
+
+
+def test_limits_without_isolation(folder: Path) -> None:
+    """They are limits of a process that there is none of."""
+    result = run(folder / "float.tflite", "--input", folder / "one.npy", "--timeout-ms", 10)
+    assert result.exit_code == 2
+    assert "they need isolate=True" in result.stderr
+
+
+def test_a_signature_by_name(folder: Path) -> None:
+    """The main one has a name too; another name is an error that lists those that exist."""
+    result = run(folder / "float.tflite", "--input", folder / "one.npy", "--signature", "serving_default", "--json")
+    assert result.exit_code == 0, result.output
+    wrong = run(folder / "float.tflite", "--input", folder / "one.npy", "--signature", "train")
+    assert wrong.exit_code == 2
+    assert "has no signature 'train'. It has: 'serving_default'" in wrong.stderr
+
+
+def test_nan_is_refused_or_allowed(folder: Path) -> None:
+    """Refused with the option's absence, run with it."""
+    bad = values(1, 1, 8)
+    bad[0, 0] = np.nan
+    np.save(folder / "nan.npy", bad)
+    refused = run(folder / "float.tflite", "--input", folder / "nan.npy")
+    assert refused.exit_code == 2
+    assert "holds 1 NaN or infinite values of 8" in refused.stderr
+    allowed = run(folder / "float.tflite", "--input", folder / "nan.npy", "--allow-non-finite", "--on-fault", "next")
+    assert allowed.exit_code == 0, allowed.output
+
+
+@pytest.mark.parametrize("engine", ["litert", "litert-compiled"])
+def test_engines_by_name(engine: str, folder: Path) -> None:
+    """The one that was named runs."""
+    result = run(folder / "float.tflite", "--input", folder / "one.npy", "--engine", engine, "--delegate", "xnnpack")
+    assert result.exit_code == 0, result.output
+    assert ("CompiledModel" in result.stdout) == (engine == "litert-compiled")

@@ -168,11 +168,11 @@ class TestDamage:
             checked(packed(models.dense_int8(), ROWS, lambda data: Golden(data.content, {**data.about, "sha256": "0"})))
 
     def test_a_flipped_bit(self) -> None:
-        """The ZIP's own checksum finds it."""
+        """The seal over the ZIP finds it."""
         content = bytearray(packed(models.dense_int8(), ROWS))
         place = content.rindex(b"golden.npz", 0, content.rindex(b"PK\x01\x02")) + 40
         content[place] ^= 1
-        with pytest.raises(ModelFileError, match="golden data are damaged"):
+        with pytest.raises(ModelFileError, match="what lies behind the flatbuffer was changed after it was written"):
             checked(bytes(content))
 
     def test_another_models(self) -> None:

@@ -17,12 +17,15 @@ from processes import run_python
 
 from edgekit.digest import sha256_hex
 from edgekit.errors import ModelFileError
-from edgekit.manifest import ENTRY, SCHEMA, Manifest, announcement, append
+from edgekit.manifest import ENTRY, SCHEMA, SEALED, Manifest, announcement, append
 from edgekit.modelfile import ModelFile
 from edgekit.preprocess import Preprocessing
 
 FLATBUFFER = models.announced(models.dense_int8())
 SHA256 = hashlib.sha256(FLATBUFFER).hexdigest()
+#: The same as edgekit 0.1 announced it: nothing but the ZIP's own checksums protects what is behind.
+UNSEALED = FLATBUFFER.replace(announcement(len(FLATBUFFER)), announcement(len(FLATBUFFER), sealed=False))
+UNSEALED_SHA256 = hashlib.sha256(UNSEALED).hexdigest()
 FULL = Manifest(
     sha256=SHA256,
     preprocessing={"x": Preprocessing((8, 1), "bgr", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)), "y": Preprocessing()},
@@ -37,6 +40,9 @@ FULL = Manifest(
 )
 
 
+FULL_UNSEALED = FULL._replace(sha256=UNSEALED_SHA256)
+
+
 def zipped(text: str | bytes, *, name: str = "edgekit.json", method: int = zipfile.ZIP_STORED) -> bytes:
     """A ZIP with one file in it."""
     stream = io.BytesIO()
@@ -47,9 +53,19 @@ def zipped(text: str | bytes, *, name: str = "edgekit.json", method: int = zipfi
 
 def manifest_text(change: Callable[[dict[str, Any]], object] = lambda data: None) -> str:
     """The full manifest as JSON, after a change."""
-    data = FULL.to_json()
+    data = {**FULL.to_json(), "sha256": UNSEALED_SHA256}
     change(data)
     return json.dumps(data)
+
+
+def unsealed() -> bytes:
+    """A file as edgekit 0.1 wrote it."""
+    stream = io.BytesIO()
+    stream.write(UNSEALED)
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("edgekit.json", manifest_text())
+        archive.writestr("labels.txt", "".join(f"{label}\n" for label in FULL.labels))
+    return stream.getvalue()
 
 
 class TestRoundTrip:
@@ -98,7 +114,7 @@ class TestRoundTrip:
         with zipfile.ZipFile(stream, "w", method) as archive:
             archive.writestr("labels.txt", "x\n")
             archive.writestr("edgekit.json", manifest_text())
-        assert FULL == ModelFile.read(FLATBUFFER + stream.getvalue()).manifest
+        assert FULL_UNSEALED == ModelFile.read(UNSEALED + stream.getvalue()).manifest
 
     def test_flatbuffer_that_ends_like_a_zip(self) -> None:
         """What a constant happens to hold is not taken for a ZIP to write into."""
@@ -107,19 +123,40 @@ class TestRoundTrip:
 
     def test_unknown_keys_are_ignored(self) -> None:
         """A later version of the same schema may add keys."""
-        text = manifest_text(lambda data: (data.update(more=1), data["preprocessing"]["x"].update(crop=3)))
-        assert FULL == ModelFile.read(FLATBUFFER + zipped(text)).manifest
+        text = manifest_text(lambda data: (data.update(more=1), data["preprocessing"]["x"].update(later=3)))
+        assert FULL_UNSEALED == ModelFile.read(UNSEALED + zipped(text)).manifest
+
+    def test_older_file(self) -> None:
+        """What edgekit 0.1 wrote, without the seal, is read as before."""
+        assert FULL_UNSEALED == ModelFile.read(unsealed()).manifest
 
 
 class TestWithoutAnnouncement:
     """A flatbuffer that announces nothing."""
 
-    @pytest.mark.parametrize("behind", [b"", zipped("labels", name="labels.txt"), zipped(manifest_text())])
+    @pytest.mark.parametrize("behind", [b"", zipped("labels", name="labels.txt"), bytes(5000)])
     def test_what_is_behind_is_ignored(self, behind: bytes) -> None:
-        """Whatever another tool appended, a manifest even, is not ours."""
+        """Whatever another tool appended is not ours."""
         content = models.dense_int8() + behind
         model = ModelFile.read(content)
         assert (None, hashlib.sha256(content).hexdigest()) == (model.manifest, model.sha256)
+
+    @pytest.mark.parametrize("behind", [zipped(manifest_text()), append(FLATBUFFER, FULL)[len(FLATBUFFER) :]])
+    def test_a_manifest_that_nothing_announces(self, behind: bytes) -> None:
+        """A manifest at the end shows that the announcement was lost, and with it the hash's meaning."""
+        with pytest.raises(
+            ModelFileError, match="is damaged: edgekit wrote it with a manifest, which its flatbuffer no"
+        ):
+            ModelFile.read(models.dense_int8() + behind)
+
+    def test_an_announcement_of_another_name(self) -> None:
+        """One wrong letter in the entry's name does not turn the file into one without a manifest."""
+        at = FLATBUFFER.index(b"\x07\0\0\0edgekit\0") + 4
+        content = FLATBUFFER[:at] + b"e" + FLATBUFFER[at + 1 :]
+        assert content == FLATBUFFER
+        for letter in (b"E", b"x"):
+            with pytest.raises(ModelFileError, match="which its flatbuffer no longer announces"):
+                ModelFile.read(FLATBUFFER[:at] + letter + FLATBUFFER[at + 1 :])
 
 
 @dataclass(frozen=True)
@@ -133,16 +170,16 @@ class Broken:
 
 def _flipped() -> bytes:
     """A weight's bit is flipped: the structure stays right."""
-    data = ModelFile.read(FLATBUFFER + zipped(manifest_text())).graph.main.tensors[1].data
+    data = ModelFile.read(UNSEALED + zipped(manifest_text())).graph.main.tensors[1].data
     assert data is not None
-    at = FLATBUFFER.index(bytes(data))
-    return FLATBUFFER[:at] + bytes([FLATBUFFER[at] ^ 1]) + FLATBUFFER[at + 1 :] + zipped(manifest_text())
+    at = UNSEALED.index(bytes(data))
+    return UNSEALED[:at] + bytes([UNSEALED[at] ^ 1]) + UNSEALED[at + 1 :] + zipped(manifest_text())
 
 
 def _entry(data: bytes) -> bytes:
     """A flatbuffer whose announcement is something else."""
-    content = FLATBUFFER.replace(announcement(len(FLATBUFFER)), data)
-    assert content != FLATBUFFER
+    content = UNSEALED.replace(announcement(len(UNSEALED), sealed=False), data)
+    assert content != UNSEALED
     return content + zipped(manifest_text())
 
 
@@ -151,29 +188,42 @@ def _compressed(method: int) -> bytes:
     content = bytearray(zipped(manifest_text()))
     struct.pack_into("<H", content, 8, method)
     struct.pack_into("<H", content, content.rindex(b"PK\x01\x02") + 10, method)
-    return FLATBUFFER + bytes(content)
+    return UNSEALED + bytes(content)
 
 
 NONE_READ = "is damaged or cut short: it announces a manifest, and none can be read"
 BROKEN = [
-    Broken("nothing behind", FLATBUFFER, NONE_READ),
-    Broken("one byte missing", append(FLATBUFFER, FULL)[:-1], NONE_READ),
-    Broken("half of it missing", append(FLATBUFFER, FULL)[:-400], NONE_READ),
-    Broken("another ZIP", FLATBUFFER + zipped("a\nb\n", name="labels.txt"), NONE_READ),
-    Broken("not JSON", FLATBUFFER + zipped("{truncated"), NONE_READ),
-    Broken("not text", FLATBUFFER + zipped(b"\xff\xfe\x00"), NONE_READ),
-    Broken("endless nesting", FLATBUFFER + zipped("[" * 100_000), NONE_READ),
-    Broken("no object", FLATBUFFER + zipped("[1, 2]"), "its manifest is not a JSON object"),
+    Broken("nothing behind", UNSEALED, NONE_READ),
+    Broken("one byte missing", unsealed()[:-1], NONE_READ),
+    Broken("half of it missing", unsealed()[:-400], NONE_READ),
+    Broken("sealed, nothing behind", FLATBUFFER, "announces a manifest, and the file does not end as it was written"),
+    Broken("sealed, one byte missing", append(FLATBUFFER, FULL)[:-1], "the file does not end as it was written"),
+    Broken("sealed, one byte more", append(FLATBUFFER, FULL) + b"\0", "the file does not end as it was written"),
+    Broken("sealed, another's ZIP", FLATBUFFER + zipped(manifest_text()), "does not end as it was written"),
+    Broken("another ZIP", UNSEALED + zipped("a\nb\n", name="labels.txt"), NONE_READ),
+    Broken("not JSON", UNSEALED + zipped("{truncated"), NONE_READ),
+    Broken("not text", UNSEALED + zipped(b"\xff\xfe\x00"), NONE_READ),
+    Broken("endless nesting", UNSEALED + zipped("[" * 100_000), NONE_READ),
+    Broken("no object", UNSEALED + zipped("[1, 2]"), "its manifest is not a JSON object"),
     Broken("deflated, says the ZIP", _compressed(8), NONE_READ),
     Broken("deflate64, says the ZIP", _compressed(9), NONE_READ),
     Broken("bzip2, says the ZIP", _compressed(12), NONE_READ),
     Broken("LZMA, says the ZIP", _compressed(14), NONE_READ),
     Broken("Zstandard, says the ZIP", _compressed(93), NONE_READ),
-    Broken("weight flipped", _flipped(), f"its manifest says {SHA256[:16]}…"),
+    Broken("weight flipped", _flipped(), f"its manifest says {UNSEALED_SHA256[:16]}…"),
     Broken(
         "entry empty", models.edited(FLATBUFFER, lambda model: setattr(model.buffers[-1], "data", None)), "not valid"
     ),
-    Broken("entry's magic", _entry(b"XXXX" + announcement(len(FLATBUFFER))[4:]), "its edgekit entry is not valid"),
+    Broken(
+        "entry's magic",
+        _entry(b"XXXX" + announcement(len(UNSEALED), sealed=False)[4:]),
+        "its edgekit entry is not valid",
+    ),
+    Broken(
+        "entry's schema",
+        _entry(announcement(len(UNSEALED))[:4] + bytes(4) + bytes(8)),
+        "in schema 0, this edgekit reads",
+    ),
     Broken(
         "entry's length", _entry(announcement(1 << 40)), "is cut short: .* bytes of a 1099511627776-byte flatbuffer"
     ),
@@ -185,38 +235,77 @@ def test_damage_is_an_error(case: Broken) -> None:
     """A manifest that is announced must be there, whole, and belong to this flatbuffer."""
     with pytest.raises(ModelFileError, match=case.words) as caught:
         ModelFile.read(case.content)
-    assert "Copy or download the file again, or convert the model again." in str(caught.value)
+    assert "opy or download the file again, or convert the model again." in str(caught.value)
 
 
-def test_bytes_behind_the_zip_are_harmless() -> None:
-    """A transfer that pads the file does not hide the manifest."""
-    assert FULL == ModelFile.read(append(FLATBUFFER, FULL) + bytes(100)).manifest
+def test_bytes_behind_an_older_zip_are_harmless() -> None:
+    """A transfer that pads a file without a seal does not hide the manifest."""
+    assert FULL_UNSEALED == ModelFile.read(unsealed() + bytes(100)).manifest
 
 
 def test_announcement_of_another_length() -> None:
     """An entry that names a place before the flatbuffer's end does not fit the hash."""
     with pytest.raises(ModelFileError, match=r"is damaged: its flatbuffer has sha256 .*, its manifest says"):
-        ModelFile.read(_entry(announcement(len(FLATBUFFER) - 4)))
+        ModelFile.read(_entry(announcement(len(UNSEALED) - 4, sealed=False)))
 
 
-def test_every_byte_of_the_zip_may_be_damaged() -> None:
+def test_every_byte_of_an_older_zip_may_be_damaged() -> None:
     """Whichever byte behind the flatbuffer is wrong: the manifest that was written, or a ModelFileError."""
-    content = append(FLATBUFFER, FULL)
-    for at in range(len(FLATBUFFER), len(content)):
+    content = unsealed()
+    for at in range(len(UNSEALED), len(content)):
         for value in sorted({0, 1, 8, 0x7F, 0xFF, content[at] ^ 1} - {content[at]}):
             try:
                 seen = ModelFile.read(content[:at] + bytes([value]) + content[at + 1 :]).manifest
             except ModelFileError:
                 continue
-            assert FULL == seen, f"byte {at - len(FLATBUFFER)} of the ZIP = {value}"
+            assert FULL_UNSEALED == seen, f"byte {at - len(UNSEALED)} of the ZIP = {value}"
 
 
-def test_every_cut_of_the_zip_is_noticed() -> None:
-    """However much of the end is missing, the file does not pass for one without a manifest."""
-    content = append(FLATBUFFER, FULL)
-    for length in range(len(FLATBUFFER), len(content)):
-        with pytest.raises(ModelFileError):
-            ModelFile.read(content[:length])
+class TestSealed:
+    """A file that was written with a seal: whatever is changed in it, anywhere, it is refused."""
+
+    FILE = append(FLATBUFFER, FULL, b"golden data")
+
+    def test_it_is_read(self) -> None:
+        """The healthy file."""
+        assert FULL == ModelFile.read(self.FILE).manifest
+
+    def test_every_byte(self) -> None:
+        """Each byte of the flatbuffer, the ZIP and the seal, flipped in one bit and overwritten."""
+
+        def passes(content: bytes) -> bool:
+            try:
+                ModelFile.read(content)
+            except ModelFileError:
+                return False
+            return True
+
+        whole = self.FILE
+        seen = [
+            (at, value)
+            for at, own in enumerate(whole)
+            for value in {own ^ 1, own ^ 0x80, 0, 0xFF} - {own}
+            if passes(whole[:at] + bytes([value]) + whole[at + 1 :])
+        ]
+        assert [] == seen
+
+    def test_every_cut(self) -> None:
+        """However much of the end is missing, the file does not pass for one without a manifest."""
+        for length in range(len(self.FILE)):
+            with pytest.raises(ModelFileError):
+                ModelFile.read(self.FILE[:length])
+
+    def test_bytes_between(self) -> None:
+        """Nothing may be put between the flatbuffer and the ZIP."""
+        with pytest.raises(ModelFileError, match="what lies behind the flatbuffer was changed after it was written"):
+            ModelFile.read(FLATBUFFER + bytes(8) + self.FILE[len(FLATBUFFER) :])
+
+    def test_the_seal_is_the_zip_s_comment(self) -> None:
+        """Standard tools show it."""
+        with zipfile.ZipFile(io.BytesIO(self.FILE)) as archive:
+            end = len(self.FILE) - len(archive.comment)
+            digest = hashlib.sha256(self.FILE[len(FLATBUFFER) : end]).hexdigest()
+            assert b"edgekit sha256 " + digest.encode() == archive.comment
 
 
 @dataclass(frozen=True)
@@ -263,7 +352,7 @@ INVALID = [
 def test_invalid_manifest(case: Invalid) -> None:
     """The message names the file and what is wrong with its manifest."""
     with pytest.raises(ModelFileError, match=case.words) as caught:
-        ModelFile.read(FLATBUFFER + zipped(manifest_text(case.change)))
+        ModelFile.read(UNSEALED + zipped(manifest_text(case.change)))
     assert str(caught.value).startswith("the model")
 
 
@@ -271,7 +360,7 @@ def test_a_manifest_beyond_all_measure() -> None:
     """A ZIP that would unpack to more than any manifest is not unpacked."""
     content = zipped(b" " * (65 * 1024 * 1024), method=zipfile.ZIP_DEFLATED)
     with pytest.raises(ModelFileError, match="it claims 68157440 bytes"):
-        ModelFile.read(FLATBUFFER + content)
+        ModelFile.read(UNSEALED + content)
 
 
 def test_nan_does_not_get_into_a_manifest() -> None:
@@ -282,18 +371,23 @@ def test_nan_does_not_get_into_a_manifest() -> None:
 
 def test_announcement() -> None:
     """Magic, schema and length, little-endian; and the entry's name is the one in the file."""
-    assert b"EKMF" + bytes([SCHEMA, 0, 0, 0]) + (0x0102030405).to_bytes(8, "little") == announcement(0x0102030405)
+    assert b"EKMF" + bytes([SEALED, 0, 0, 0]) + (0x0102030405).to_bytes(8, "little") == announcement(0x0102030405)
+    assert b"EKMF\1\0\0\0" + bytes(8) == announcement(0, sealed=False)
     entry = ModelFile.read(append(FLATBUFFER, FULL)).graph.metadata[ENTRY]
     assert announcement(len(FLATBUFFER)) == entry
 
 
-@pytest.mark.parametrize("data", [b"", b"abc", bytes(range(256)) * 1000], ids=["empty", "short", "long"])
-def test_digest_is_sha256(data: bytes) -> None:
-    """With and without ``hashlib`` in the process, the digest is SHA-256's."""
+@pytest.mark.parametrize(
+    ("data", "openssl"),
+    [(b"", False), (b"abc", False), (bytes(range(256)) * 1000, False), (bytes(3 << 20), True)],
+    ids=["empty", "short", "long", "very long"],
+)
+def test_digest_is_sha256(data: bytes, openssl: bool) -> None:
+    """With and without ``hashlib`` in the process, the digest is SHA-256's; only much data load it."""
     code = (
         "import sys; sys.modules.pop('hashlib', None); from edgekit.digest import sha256_hex\n"
         "print(sha256_hex(memoryview(sys.stdin.buffer.read())), 'hashlib' in sys.modules)"
     )
     done = run_python("-c", code, text=False, input=data, check=True)
     expected = hashlib.sha256(data).hexdigest()
-    assert (expected, f"{expected} False\n".encode()) == (sha256_hex(data), done.stdout)
+    assert (expected, f"{expected} {openssl}\n".encode()) == (sha256_hex(data), done.stdout)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
+import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_models as models
+from processes import run_python
 
 from edgekit.errors import ModelFileError
 from edgekit.modelfile import ModelFile
@@ -149,10 +152,146 @@ class TestSpecs:
             model.output("product")
 
 
-def test_it_does_not_change(dense_int8_file: Path) -> None:
+def test_it_does_not_change(dense_int8_file: Path, tmp_path: Path) -> None:
     """The object is frozen, and a file that is replaced later does not change it."""
     model = ModelFile.read(dense_int8_file)
-    dense_int8_file.write_bytes(b"something else")
+    other = tmp_path / "other"
+    other.write_bytes(b"something else")
+    other.replace(dense_int8_file)
     assert models.dense_int8() == model.content
     with pytest.raises(AttributeError):
         model.sha256 = "0"  # type: ignore[misc]
+
+
+class TestMapped:
+    """A model that was read from a path lies where it lay."""
+
+    def test_constants_are_in_the_mapping(self, dense_int8_file: Path) -> None:
+        """Nothing of the file is copied, and a constant keeps the mapping alive."""
+        model = ModelFile.read(dense_int8_file)
+        data = model.graph.main.tensors[1].data
+        assert data is not None
+        assert isinstance(data.obj, mmap.mmap)
+        assert data.obj is model.data
+        expected = model.graph.main.tensors[1].array().copy()
+        tensor = model.graph.main.tensors[1]
+        del model, data
+        gc.collect()
+        np.testing.assert_array_equal(expected, tensor.array())
+
+    def test_size(self, dense_int8_file: Path) -> None:
+        """The length is known without a copy."""
+        assert [len(models.dense_int8())] * 2 == [
+            ModelFile.read(dense_int8_file).size_bytes,
+            ModelFile.read(models.dense_int8()).size_bytes,
+        ]
+
+    def test_native_path_is_the_checked_file(self, dense_int8_file: Path, tmp_path: Path) -> None:
+        """Whatever is under the name later, the path leads to what was checked."""
+        model = ModelFile.read(dense_int8_file)
+        other = tmp_path / "other"
+        other.write_bytes(models.dense_float())
+        other.replace(dense_int8_file)
+        path = model.native_path()
+        assert path is not None
+        assert models.dense_int8() == Path(path).read_bytes()
+
+    def test_bytes_have_no_path(self) -> None:
+        """What came as bytes is given to native code as bytes."""
+        assert ModelFile.read(models.dense_int8()).native_path() is None
+
+    @pytest.mark.parametrize("content", [b"", b"something else"], ids=["cut", "overwritten"])
+    def test_a_change_in_place_is_noticed(self, dense_int8_file: Path, content: bytes) -> None:
+        """A mapping follows what is written into the file: neither a copy nor native code may come from it."""
+        model = ModelFile.read(dense_int8_file)
+        dense_int8_file.write_bytes(content)
+        with pytest.raises(ModelFileError, match="was changed in place after it was checked: load it again"):
+            model.native_path()
+        with pytest.raises(ModelFileError, match="write the new file under another name in the same folder"):
+            _ = model.content
+
+    @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files through /proc")
+    def test_nothing_stays_open(self, dense_int8_file: Path) -> None:
+        """Descriptors and mappings go with the model, also when it was refused."""
+
+        def count() -> int:
+            gc.collect()
+            return len(os.listdir("/proc/self/fd"))
+
+        bad = dense_int8_file.with_name("bad.tflite")
+        bad.write_bytes(models.dense_int8()[:-200])
+        before = count()
+        kept = [ModelFile.read(dense_int8_file) for _ in range(20)]
+        assert count() > before
+        for _ in range(20):
+            with pytest.raises(ModelFileError):
+                ModelFile.read(bad)
+        del kept
+        assert before == count()
+
+    @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="a limit on open files as Linux has it")
+    def test_no_descriptor_left_for_the_mapping(self, dense_int8_file: Path) -> None:
+        """The file is read instead, and with none at all the message names the limit."""
+        code = f"""
+import os, resource
+from edgekit.modelfile import ModelFile
+from edgekit.errors import ModelFileError
+ModelFile.read({str(dense_int8_file)!r})
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held = []
+while True:
+    try:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        break
+for free in (1, 0):
+    for number in range(free):
+        os.close(held.pop())
+    try:
+        model = ModelFile.read({str(dense_int8_file)!r})
+        print(len(model.content))
+    except ModelFileError as error:
+        print(error)
+"""
+        done = run_python("-c", code, check=True)
+        lines = done.stdout.splitlines()
+        assert str(len(models.dense_int8())) == lines[0]
+        assert lines[1].endswith("Too many open files.")
+
+
+class TestNotARegularFile:
+    """Names of what is no file are errors at once, whatever reading would have done."""
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+    def test_fifo(self, tmp_path: Path) -> None:
+        """A FIFO that nobody writes to would wait for ever."""
+        os.mkfifo(tmp_path / "fifo")
+        with pytest.raises(ModelFileError, match="it is not a regular file"):
+            ModelFile.read(tmp_path / "fifo")
+
+    @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no /dev/zero")
+    @pytest.mark.parametrize("name", ["/dev/zero", "/dev/null"])
+    def test_device(self, name: str) -> None:
+        """A device has no end, or nothing in it."""
+        with pytest.raises(ModelFileError, match=r"it is not a regular file .* Save the model to a file first"):
+            ModelFile.read(name)
+
+    def test_link(self, dense_int8_file: Path, tmp_path: Path) -> None:
+        """A link to a file is a file."""
+        link = tmp_path / "link.tflite"
+        link.symlink_to(dense_int8_file)
+        assert models.dense_int8() == ModelFile.read(link).content
+
+
+def test_soundness_is_part_of_reading() -> None:
+    """A file whose graph an interpreter would crash on is refused, each time."""
+
+    def change(model: Any) -> None:
+        model.subgraphs[0].operators[0].outputs = [1]
+
+    content = models.edited(models.dense_float(), change)
+    for _ in range(2):
+        with pytest.raises(
+            ModelFileError, match=r"operator 0 \(FULLY_CONNECTED\) writes tensor 1 \('weights'\), a constant"
+        ):
+            ModelFile.read(content)

@@ -261,9 +261,7 @@ class _Search:
 
     def measure(self, rows: Sequence[Array]) -> None:
         """Measure what was not measured yet."""
-        self._measure(
-            {row.tobytes(): row for row in [self._network.plain, *rows] if row.tobytes() not in self._ratios}
-        )
+        self._measure({row.tobytes(): row for row in [self._network.plain, *rows] if row.tobytes() not in self._ratios})
 
     def confirm(self) -> None:
         """Measure those that looked fastest again, all in turn: the best of many measurements was lucky, too."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit.bench.inputs import random_inputs
 from edgekit.errors import DelegateError, EngineError
@@ -21,7 +21,9 @@ from edgekit.inspection import left_outside
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateSpec
 from edgekit.runtime.engines import installed, open_engine
-from edgekit.runtime.engines.interpreter import InterpreterEngine
+
+if TYPE_CHECKING:
+    from edgekit.runtime.engines import Engine
 
 #: Rounds that are run however long they take.
 FEWEST = 9
@@ -49,7 +51,7 @@ def timed(
     Returns:
         Times by name; ``None`` for what the interpreter cannot run.
     """
-    engines: dict[str, InterpreterEngine] = {}
+    engines: dict[str, Engine] = {}
     runs: dict[str, int] = {}
     once = 0
     for key, content in models.items():
@@ -76,7 +78,7 @@ def timed(
     return {key: float(median(samples[key])) if key in samples else None for key in models}
 
 
-def runs_of(engine: InterpreterEngine, times: int) -> list[int]:
+def runs_of(engine: Engine, times: int) -> list[int]:
     """Nanoseconds of single runs: of many short ones most are undisturbed, which a sum would not show."""
     clock, invoke = time.perf_counter_ns, engine.invoke
     found = []

@@ -170,7 +170,7 @@ class CalibrationSet:
 
 
 def preprocessing_for(inputs: Sequence[TensorSpec], one: Preprocessing) -> dict[str, Preprocessing]:
-    """Say which input the options ``--normalize --resize --color`` are for.
+    """Say which input the options ``--normalize --resize --color --crop`` are for.
 
     Args:
         inputs: the model's inputs.
@@ -187,7 +187,7 @@ def preprocessing_for(inputs: Sequence[TensorSpec], one: Preprocessing) -> dict[
     if len(candidates) != 1:
         names = ", ".join(spec.name for spec in inputs)
         raise DataError(
-            f"--normalize, --resize and --color are for one float input, and the model has {names}. "
+            f"--normalize, --resize, --color and --crop are for one float input, and the model has {names}. "
             "Use edgekit.convert(preprocessing={name: Preprocessing(...)})."
         )
     return {candidates[0].name: one}

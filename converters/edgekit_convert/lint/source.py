@@ -56,8 +56,9 @@ def lint_source(
     calibration: Any = None,
     *,
     normalize: Sequence[float] | str | None = None,
-    resize: tuple[int, int] | str | None = None,
+    resize: tuple[int, int] | int | str | None = None,
     color: str | None = None,
+    crop: tuple[int, int] | str | None = None,
     samples: int = 1000,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> LintReport:
@@ -67,9 +68,10 @@ def lint_source(
         source: any source that ``convert`` takes.
         calibration: data as ``convert`` takes it; ``None`` to look at the structure only, which tells neither unequal ranges
             nor ranges without zero.
-        normalize: see ``convert``, as the next two.
+        normalize: see ``convert``, as the next three.
         resize: see ``convert``.
         color: see ``convert``.
+        crop: see ``convert``.
         samples: use at most this many samples.
         progress: called as ``progress(step, done, total)``.
 
@@ -77,7 +79,7 @@ def lint_source(
         EdgekitError: the source, the data or an option is not usable.
     """
     tell = progress or (lambda step, done, total: None)
-    options = from_options(normalize, resize, color)
+    options = from_options(normalize, resize, color, crop)
     tell("Reading the model", 0, 0)
     opened = open_source(source)
     if calibration is None:

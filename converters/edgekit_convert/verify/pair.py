@@ -31,8 +31,9 @@ def verify_pair(
     data: Any,
     *,
     normalize: Sequence[float] | str | None,
-    resize: tuple[int, int] | str | None,
+    resize: tuple[int, int] | int | str | None,
     color: str | None,
+    crop: tuple[int, int] | str | None,
     metric: Any,
     samples: int,
     choice: DelegateChoice,
@@ -46,7 +47,7 @@ def verify_pair(
     opened = _open_float(float_source, exported)
     _same_network("inputs", opened.inputs, exported.inputs, exported.name)
     names = corresponding(opened.inputs, exported.inputs)
-    options = from_options(normalize, resize, color)
+    options = from_options(normalize, resize, color, crop)
     prepared: Mapping[str, Preprocessing] = preprocessing_for(opened.inputs, options)
     if not prepared and normalize is None and exported.manifest is not None:
         back = {theirs: ours for ours, theirs in names.items()}

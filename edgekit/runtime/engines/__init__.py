@@ -1,22 +1,34 @@
 """Engines: the interpreters that can run a model, one file each, all with the same two nouns.
 
-A module has ``NAME`` and ``load() -> Loaded``; ``Loaded`` has what ``interpreter.InterpreterEngine`` needs. The order of
-``ENGINES`` is the order in which they are tried.
+A module has ``NAME`` and ``load() -> Loaded``; ``Loaded`` has what the engine's class needs. The order of ``ENGINES`` is the order in
+which they are tried: the smallest that tells most comes first, TensorFlow last.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import sys
+from typing import TYPE_CHECKING
 
 from edgekit.errors import EngineError, one_of
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateSpec
 from edgekit.runtime.engines.interpreter import InterpreterEngine, Loaded
 
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from edgekit.runtime.engines.compiled import CompiledEngine
+    from edgekit.runtime.signatures import Entry
+
+    #: What ``open_engine`` gives: both have the same methods.
+    Engine: TypeAlias = InterpreterEngine | CompiledEngine
+
 #: Engine name → the package whose presence makes it available.
 ENGINES: dict[str, str] = {
     "litert": "ai_edge_litert",
     "tflite-runtime": "tflite_runtime",
+    "litert-compiled": "ai_edge_litert",
     "tensorflow": "tensorflow",
 }
 
@@ -26,19 +38,36 @@ def installed() -> tuple[str, ...]:
     return tuple(name for name, package in ENGINES.items() if importlib.util.find_spec(package) is not None)
 
 
-def open_engine(model: ModelFile, spec: DelegateSpec, name: str | None = None) -> InterpreterEngine:
+def open_engine(model: ModelFile, spec: DelegateSpec, name: str | None = None, entry: Entry | None = None) -> Engine:
     """Load a model into an interpreter.
 
     Args:
         model: a checked model.
         spec: the delegate and threads.
         name: an engine's name, or ``None`` for the first that is installed.
+        entry: the signature to run; ``None`` for the main one.
 
     Raises:
         EngineError: none is installed, or the interpreter refused the model.
         DelegateError: the delegate cannot be loaded.
     """
-    return InterpreterEngine(_load(name), model, spec)
+    _refuse_free_threads()
+    loaded = _load(name)
+    if loaded.name == "litert-compiled":
+        from edgekit.runtime.engines.compiled import CompiledEngine
+
+        return CompiledEngine(loaded, model, spec, entry)
+    return InterpreterEngine(loaded, model, spec, entry)
+
+
+def _refuse_free_threads() -> None:
+    """The engines' native parts guard nothing themselves: they rely on the interpreter lock between their calls."""
+    enabled = getattr(sys, "_is_gil_enabled", None)
+    if enabled is not None and not enabled():
+        raise EngineError(
+            "this is a free-threaded Python without its global lock, and the interpreters' packages rely on the lock. Use the "
+            "ordinary build, or run with PYTHON_GIL=1."
+        )
 
 
 def _load(name: str | None) -> Loaded:
@@ -71,6 +100,10 @@ def _import(name: str) -> Loaded:
         from edgekit.runtime.engines import tflite_runtime
 
         return tflite_runtime.load()
+    if name == "litert-compiled":
+        from edgekit.runtime.engines import compiled
+
+        return compiled.load()
     from edgekit.runtime.engines import tensorflow_lite
 
     return tensorflow_lite.load()

@@ -15,10 +15,10 @@ import tiny_models as models
 from processes import run_python
 
 import edgekit
-from edgekit.errors import EngineError
+from edgekit.errors import EngineError, ModelFileError
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateSpec
-from edgekit.runtime.engines import ENGINES, installed, litert, open_engine, tensorflow_lite, tflite_runtime
+from edgekit.runtime.engines import ENGINES, compiled, installed, litert, open_engine, tensorflow_lite, tflite_runtime
 
 MODEL = ModelFile.read(models.dense_float())
 CPU = DelegateSpec("none")
@@ -41,12 +41,15 @@ class TestChoice:
 
     def test_names_are_the_modules_own(self) -> None:
         """The table and the modules agree."""
-        assert [litert.NAME, tflite_runtime.NAME, tensorflow_lite.NAME] == list(ENGINES)
+        assert [litert.NAME, tflite_runtime.NAME, compiled.NAME, tensorflow_lite.NAME] == list(ENGINES)
 
     @pytest.mark.parametrize(
         ("packages", "expected"),
         [
-            (("ai_edge_litert", "tflite_runtime", "tensorflow"), ("litert", "tflite-runtime", "tensorflow")),
+            (
+                ("ai_edge_litert", "tflite_runtime", "tensorflow"),
+                ("litert", "tflite-runtime", "litert-compiled", "tensorflow"),
+            ),
             (("tensorflow", "tflite_runtime"), ("tflite-runtime", "tensorflow")),
             (("tensorflow",), ("tensorflow",)),
             ((), ()),
@@ -92,7 +95,9 @@ class TestChoice:
         """An interpreter that was named and is not there is an error that lists those that are."""
         pretend_installed(monkeypatch, "ai_edge_litert")
         monkeypatch.setitem(sys.modules, "tensorflow", None)
-        with pytest.raises(EngineError, match=r"the engine 'tensorflow' cannot be used: .*Installed: litert\."):
+        with pytest.raises(
+            EngineError, match=r"the engine 'tensorflow' cannot be used: .*Installed: litert, litert-compiled\."
+        ):
             open_engine(MODEL, CPU, "tensorflow")
 
     def test_tflite_runtime_under_numpy_2_with_the_version_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,16 +124,16 @@ class TestRefusal:
         with pytest.raises(EngineError, match=r"cannot run .*mine\.tflite: "):
             open_engine(ModelFile.read(path), CPU, engine)
 
-    def test_more_memory_than_there_is(self, engine: str | None) -> None:
-        """A tensor of terabytes is an edgekit error, whatever the interpreter makes of it."""
+    def test_more_memory_than_there_is(self) -> None:
+        """A tensor of terabytes is refused before an interpreter sees it."""
 
         def change(model: object) -> None:
             for tensor in model.subgraphs[0].tensors:  # type: ignore[attr-defined]
                 tensor.shape = [2**20, 2**20]
 
         content = models.edited(models.add_two_inputs(), change)
-        with pytest.raises(EngineError, match="cannot run the model"):
-            open_engine(ModelFile.read(content), CPU, engine)
+        with pytest.raises(ModelFileError, match="larger than 2 GiB"):
+            open_engine(ModelFile.read(content), CPU)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,9 @@
-"""``edgekit.runtime.latency``: every run's time, in memory and in a file."""
+"""``edgekit.runtime.latency``: every run's time, in memory."""
 
 from __future__ import annotations
 
-import json
 import math
-import time
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +11,8 @@ import numpy as np
 import pytest
 from processes import run_python
 
-from edgekit.errors import DataError, OptionError, OutputError
-from edgekit.runtime.latency import LatencyLog, RunRecord
-from edgekit.runtime.logfile import SCHEMA, TYPE, read_log
+from edgekit.errors import OptionError
+from edgekit.runtime.latency import PHASES, TIMES, LatencyLog, LogOptions, RunRecord
 from edgekit.runtime.summary import LatencySummary
 
 
@@ -26,11 +21,16 @@ def nearest_rank(values: list[int], percent: int) -> int:
     return sorted(values)[max(0, -(-percent * len(values) // 100) - 1)]
 
 
+def split(value: int) -> tuple[int, int, int, int]:
+    """A time over the four phases."""
+    return value // 8, value // 8, value // 2, value - 2 * (value // 8) - value // 2
+
+
 def filled(values: list[int], capacity: int = 4096) -> LatencyLog:
-    """A log whose runs took these times, split over the three phases."""
+    """A log whose runs took these times, split over the phases."""
     log = LatencyLog(capacity)
     for number, value in enumerate(values):
-        log.add_ns(number, value // 4, value // 2, value - value // 4 - value // 2)
+        log.add_ns(number, *split(value))
     return log
 
 
@@ -39,19 +39,10 @@ def percentiles(summary: LatencySummary) -> list[int]:
     return [summary.p50_ns, summary.p90_ns, summary.p95_ns, summary.p99_ns]
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for the thread that writes; what it does is never late, only not there."""
-    for _ in range(1000):
-        if condition():
-            return
-        time.sleep(0.03)
-    pytest.fail("the log's thread did nothing")
-
-
 class TestSummary:
     """Percentiles, exact and from the histogram."""
 
-    @pytest.mark.parametrize("count", [1, 2, 3, 9, 10, 11, 20, 99, 100, 101, 1000, 4096])
+    @pytest.mark.parametrize("count", [1, 2, 3, 9, 10, 11, 20, 99, 100, 101, 511, 512, 513, 1000, 1025, 4096])
     def test_exact_percentiles(self, count: int) -> None:
         """While the ring holds all runs, each figure is that of the sorted list."""
         values = np.random.default_rng(count).integers(1, 10**7, count).tolist()
@@ -88,6 +79,23 @@ class TestSummary:
         """Without a run every figure is 0."""
         assert LatencySummary(0, 0, 0, 0, 0, 0, 0, 0, True) == LatencyLog().summary()
 
+    @pytest.mark.parametrize("capacity", [3000, 100], ids=["from the ring", "from the histogram"])
+    def test_each_phase(self, capacity: int) -> None:
+        """Every phase has its own percentiles; the total is their sum, the queue included."""
+        values = np.random.default_rng(3).integers(10**5, 10**7, 3000).tolist()
+        log = filled(values, capacity)
+        parts = np.array([split(value) for value in values])
+        for name, column in zip(TIMES, (parts.sum(axis=1), *parts.T), strict=True):
+            summary, exact = log.summary(name), LatencySummary.of(column)
+            for seen, expected in zip(percentiles(summary), percentiles(exact), strict=True):
+                assert abs(seen - expected) <= (0 if capacity == 3000 else 0.01 * expected), name
+            assert (exact.min_ns, exact.max_ns, exact.mean_ns) == (summary.min_ns, summary.max_ns, summary.mean_ns)
+
+    def test_an_unknown_phase(self) -> None:
+        """The message lists those that exist."""
+        with pytest.raises(OptionError, match="unknown time 'dinner': expected one of total, queue, copy_in, invoke"):
+            LatencyLog().summary("dinner")
+
     def test_json_form_carries_units(self) -> None:
         """Times have ``_ns`` in their names."""
         data = LatencySummary.of([5]).to_json()
@@ -99,28 +107,46 @@ class TestRing:
     """What is kept of single runs."""
 
     def test_records_come_oldest_first(self) -> None:
-        """While there is room, all of them."""
+        """While there is room, all of them, numbered."""
         log = LatencyLog(4)
-        runs = [RunRecord(number, 1, 2, 3) for number in range(3)]
+        runs = [RunRecord(number, 1, 2, 3, 4, number) for number in range(3)]
         for run in runs:
             log.add(run)
-        assert (runs, 3, 6) == (log.records(), log.count, runs[0].total_ns)
+        assert (runs, 3, 10) == (log.records(), log.count, runs[0].total_ns)
 
-    def test_the_oldest_are_forgotten(self) -> None:
+    @pytest.mark.parametrize("runs", [4, 5, 11, 511, 512, 513, 4096, 4097, 10_000])
+    @pytest.mark.parametrize("capacity", [1, 4, 1500])
+    def test_the_oldest_are_forgotten(self, capacity: int, runs: int) -> None:
         """The ring never grows; the newest runs are in it, in order."""
-        log = LatencyLog(4)
-        for number in range(11):
-            log.add_ns(number, 1, 2, 3)
-        assert ([7, 8, 9, 10], 11) == ([record.start_ns for record in log.records()], log.count)
+        log = LatencyLog(capacity)
+        for number in range(runs):
+            log.add_ns(number, 0, 1, 2, 3)
+        expected = list(range(max(0, runs - capacity), runs))
+        assert (expected, runs) == ([record.start_ns for record in log.records()], log.count)
+        assert expected == [record.sequence for record in log.records()]
+
+    @pytest.mark.parametrize("step", [1, 7, 512, 1000, 3000])
+    def test_reading_between_changes_nothing(self, step: int) -> None:
+        """However often somebody looks, each run is counted once."""
+        log, quiet = LatencyLog(100), LatencyLog(100)
+        for number in range(5000):
+            for item in (log, quiet):
+                item.add_ns(number, 0, number, 2 * number, 3)
+            if number % step == 0:
+                assert number == log.records()[-1].start_ns
+        assert (quiet.summary(), quiet.records()) == (log.summary(), log.records())
+        assert quiet.histogram("invoke").to_json() == log.histogram("invoke").to_json()
 
     def test_memory_does_not_grow(self) -> None:
-        """After the first run a hundred thousand more allocate nothing that stays."""
+        """After the slots were filled once, a hundred thousand more runs allocate nothing that stays."""
         code = (
             "import tracemalloc; from edgekit.runtime.latency import LatencyLog\n"
-            "log = LatencyLog(); log.add_ns(1, 1, 1, 1); tracemalloc.start(); before = tracemalloc.take_snapshot()\n"
-            "for n in range(100_000): log.add_ns(n, 10, n, 10)\n"
+            "log = LatencyLog()\n"
+            "def run(count):\n"
+            "    for n in range(10**9, 10**9 + count): log.add_ns(n, n, n, n, n)\n"
+            "tracemalloc.start(); run(5000); before = tracemalloc.take_snapshot(); run(100_000)\n"
             "growth = sum(s.size_diff for s in tracemalloc.take_snapshot().compare_to(before, 'filename')"
-            " if 'latency' in s.traceback[0].filename)\n"
+            " if 'latency' in s.traceback[0].filename or 'histogram' in s.traceback[0].filename)\n"
             "print(growth)"
         )
         done = run_python("-c", code, check=True)
@@ -132,254 +158,142 @@ class TestRing:
         with pytest.raises(OptionError, match=f"capacity {capacity}: at least 1 was expected"):
             LatencyLog(capacity)
 
-
-class TestFile:
-    """The JSON Lines file."""
-
-    def test_round_trip(self, tmp_path: Path) -> None:
-        """Header and runs come back as they were noted."""
-        path = tmp_path / "l.jsonl"
-        log = LatencyLog(2, path, {"model": "m.tflite", "got": {"delegate": "xnnpack"}})
-        runs = [RunRecord(number, number + 1, number + 2, number + 3) for number in range(1000)]
-        for run in runs:
-            log.add(run)
-        log.close()
-        (part,) = read_log(path)
-        assert (tuple(runs), 0) == (part.records, log.dropped)
-        assert ("m.tflite", {"delegate": "xnnpack"}) == (part.header["model"], part.header["got"])
-        assert (TYPE, SCHEMA, "perf_counter_ns") == (part.header["type"], part.header["schema"], part.header["clock"])
-        assert ["start_ns", "copy_in_ns", "invoke_ns", "copy_out_ns"] == part.header["fields"]
-
-    def test_every_line_is_json(self, tmp_path: Path) -> None:
-        """Standard tools read the file line by line."""
-        path = tmp_path / "l.jsonl"
-        log = LatencyLog(path=path)
-        log.add_ns(1, 2, 3, 4)
-        log.close()
-        header, record = (json.loads(line) for line in path.read_text().splitlines())
-        assert (TYPE, [1, 2, 3, 4]) == (header["type"], record)
-
-    def test_sessions_append(self, tmp_path: Path) -> None:
-        """Each session adds a part of its own to the file."""
-        path = tmp_path / "l.jsonl"
-        for number in range(3):
-            log = LatencyLog(path=path, header={"model": str(number)})
-            for run in range(number):
-                log.add_ns(run, 1, 1, 1)
-            log.close()
-        assert [("0", 0), ("1", 1), ("2", 2)] == [(p.header["model"], len(p.records)) for p in read_log(path)]
-
-    def test_records_reach_the_file_while_the_session_runs(self, tmp_path: Path) -> None:
-        """A crash loses what is not written yet only: the thread writes without being asked."""
-        path = tmp_path / "l.jsonl"
-        log = LatencyLog(path=path)
-        log.add_ns(1, 2, 3, 4)
-        until(lambda: len(read_log(path)[0].records) == 1)
-        assert (RunRecord(1, 2, 3, 4),) == read_log(path)[0].records
-        log.close()
-
-    def test_records_of_a_program_that_forgets_to_close(self, tmp_path: Path) -> None:
-        """What was noted until the end of the program is in the file."""
-        path = tmp_path / "l.jsonl"
-        code = (
-            "import sys, pathlib; from edgekit.runtime.latency import LatencyLog\n"
-            "log = LatencyLog(path=pathlib.Path(sys.argv[1]))\n"
-            "for n in range(100): log.add_ns(n, 1, 1, 1)\n"
-        )
-        run_python("-c", code, path, check=True)
-        assert 100 == len(read_log(path)[0].records)
-
-    def test_closing_twice_is_harmless(self, tmp_path: Path) -> None:
-        """The second time there is nothing left to do."""
-        log = LatencyLog(path=tmp_path / "l.jsonl")
-        log.close()
-        log.close()
-        LatencyLog().close()
-        assert 0 == log.dropped
-
-    def test_runs_after_closing_are_counted_as_dropped(self, tmp_path: Path) -> None:
-        """They are in the ring, and are not waited for in the file."""
-        path = tmp_path / "l.jsonl"
-        log = LatencyLog(path=path)
-        log.close()
-        log.add_ns(1, 2, 3, 4)
-        assert (1, 1, ()) == (log.count, log.dropped, read_log(path)[0].records)
-
-    def test_unwritable_place(self, tmp_path: Path) -> None:
-        """A path through a file is refused before the first run (the tests may run as root, who may write anywhere)."""
-        (tmp_path / "file").write_text("")
-        with pytest.raises(OutputError, match="a part of that path is a file"):
-            LatencyLog(path=tmp_path / "file" / "l.jsonl")
-
-    def test_missing_folder(self, tmp_path: Path) -> None:
-        """The folder must be there."""
-        with pytest.raises(OutputError, match=r"the folder .* does not exist\. Create it first"):
-            LatencyLog(path=tmp_path / "none" / "l.jsonl")
+    @pytest.mark.parametrize(
+        ("given", "kept"),
+        [
+            ((5, -3, 2, 2, 2), (5, 0, 2, 2, 2)),
+            ((5, 1.5, 2, 2, 2), (5, 1, 2, 2, 2)),
+            ((5, float("nan"), 2, 2, None), (5, 0, 2, 2, 0)),
+            ((5, 10**30, 2, 2, 2), (5, 1 << 50, 2, 2, 2)),
+            ((np.int64(5), np.float32(7), 2, 2, 2), (5, 7, 2, 2, 2)),
+        ],
+        ids=["negative", "no integer", "no number", "too large", "numpy's"],
+    )
+    def test_strange_numbers_do_not_stop_the_log(self, given: tuple[Any, ...], kept: tuple[int, ...]) -> None:
+        """A caller's clock may be anything; the other runs must not suffer."""
+        log = LatencyLog()
+        log.add_ns(*given)
+        log.add_ns(6, 1, 1, 1, 1)
+        assert [RunRecord(*kept, 0), RunRecord(6, 1, 1, 1, 1, 1)] == log.records()
 
 
-class TestFullDisk:
-    """Runs go on when the file cannot be written."""
-
-    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-    def test_records_are_dropped_and_counted(self) -> None:
-        """One warning, every record counted once, and the times in memory complete."""
-        with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter("always")
-            log = LatencyLog(path=Path("/dev/full"))
-            for number in range(300):
-                log.add_ns(number, 1, 1, 1)
-                if number == 150:
-                    until(lambda: log.dropped > 0)
-            log.close()
-        assert [RuntimeWarning] == [item.category for item in seen]
-        assert "latency log /dev/full: cannot write" in str(seen[0].message)
-        assert (300, 300, 300) == (log.count, log.dropped, log.summary().count)
-
-    def test_a_file_that_grows_again_stays_readable(self, tmp_path: Path) -> None:
-        """A write that was cut in the middle of a line (here by a file size limit) spoils no other record."""
-        path = tmp_path / "l.jsonl"
-        code = (
-            "import resource, sys, pathlib, warnings; from edgekit.runtime.latency import LatencyLog\n"
-            "warnings.simplefilter('ignore')\n"
-            "def noted(first):\n"
-            "    written, dropped = len(path.read_bytes()), log.dropped\n"
-            "    for n in range(first, first + 1000): log.add_ns(n, 1000, 1000, 1000)\n"
-            "    while (log.dropped if first == 1000 else len(path.read_bytes())) == (dropped if first == 1000 else written):"
-            " pass\n"
-            "path = pathlib.Path(sys.argv[1])\n"
-            "log = LatencyLog(path=path)\n"
-            "noted(0)\n"
-            "resource.setrlimit(resource.RLIMIT_FSIZE, (len(path.read_bytes()) + 5005, resource.RLIM_INFINITY))\n"
-            "noted(1000)\n"
-            "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
-            "noted(2000)\n"
-            "log.close()\n"
-            "print(log.dropped)"
-        )
-        done = run_python("-c", code, path, check=True)
-        starts = [record.start_ns for part in read_log(path) for record in part.records]
-        assert {*range(1000), *range(2000, 3000)} <= set(starts)
-        assert sorted(set(starts)) == starts
-        assert 3000 == len(starts) + int(done.stdout)
+def test_an_interrupt_while_folding() -> None:
+    """When Ctrl-C ends a run just then and the program goes on, more runs than usual wait; none is lost or doubled."""
+    log = LatencyLog()
+    for number in range(3000):
+        log._fresh += (number, 1, 2, 3, 4)  # as add_ns does, without what was interrupted
+    log.add_ns(3000, 1, 2, 3, 4)
+    assert (list(range(3001)), 3001) == ([record.start_ns for record in log.records()], log.histogram().count)
 
 
-HEADER = json.dumps({"type": TYPE, "schema": SCHEMA})
+def test_restart() -> None:
+    """A benchmark begins anew between warm-up and measurement, with room for every run; who notes runs need not know."""
+    log = LatencyLog(2)
+    add = log.add_ns
+    for number in range(1500):
+        add(number, 1, 2, 3, 4)
+    log.restart(3)
+    assert (0, []) == (log.count, log.records())
+    for number in range(7, 10):
+        add(number, 1, 2, 3, 4)
+    assert [RunRecord(number, 1, 2, 3, 4, number - 7) for number in range(7, 10)] == log.records()
+    assert (3, True) == (log.summary().count, log.summary().exact)
+    with pytest.raises(OptionError, match="capacity 0: at least 1 was expected"):
+        log.restart(0)
 
 
-@dataclass(frozen=True)
-class Torn:
-    """A file that a kill or a power cut left, and how many records each of its parts still has."""
+def test_a_log_with_a_file_cannot_restart(tmp_path: Path) -> None:
+    """Its numbers would come twice."""
+    log = LatencyLog(path=tmp_path / "l.jsonl")
+    with pytest.raises(OptionError, match="a latency log with a file cannot begin anew"):
+        log.restart(5)
+    log.close()
 
-    id: str
-    content: str
-    records: list[int]
+
+class TestThreads:
+    """One thread notes runs, others look."""
+
+    def test_readers_see_whole_runs(self) -> None:
+        """Each snapshot is of one moment: numbered without a gap, no run half written, histograms that agree."""
+        log = LatencyLog(700)
+        done = threading.Event()
+        wrong: list[Any] = []
+
+        def look() -> None:
+            while not done.is_set():
+                records = log.records()
+                numbers = [record.sequence for record in records]
+                if numbers and numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+                    wrong.append(numbers)
+                wrong.extend(r for r in records if r != RunRecord(r.sequence, 1, 2, r.sequence, 3, r.sequence))
+                runs, histograms = log.histograms()
+                if {runs} != {item.count for item in histograms.values()}:
+                    wrong.append(runs)
+                if histograms["invoke"].sum_ns != runs * (runs - 1) // 2:
+                    wrong.append(histograms["invoke"].sum_ns)
+
+        readers = [threading.Thread(target=look) for _ in range(3)]
+        for reader in readers:
+            reader.start()
+        for number in range(60_000):
+            log.add_ns(number, 1, 2, number, 3)
+        done.set()
+        for reader in readers:
+            reader.join()
+        assert [] == wrong
+        assert 60_000 == log.count == log.histogram().count
+
+
+FORK = """
+import os, sys, threading
+from edgekit.runtime.latency import LatencyLog
+log = LatencyLog()
+for n in range(1500): log.add_ns(n, 1, 2, 3, 4)
+held = log._lock.acquire()  # another thread is just looking
+child = os.fork()
+if child == 0:
+    log.add_ns(7, 1, 2, 3, 4)
+    good = (1, 1, [7]) == (log.count, log.summary().count, [r.start_ns for r in log.records()])
+    os._exit(0 if good and log.dropped == 0 else 1)
+log._lock.release()
+print(os.waitpid(child, 0)[1], log.count, log.summary().count)
+"""
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system does not fork")
+def test_a_child_starts_anew() -> None:
+    """After a fork the child's log is empty and usable, whatever the parent's threads were doing."""
+    done = run_python("-W", "ignore::DeprecationWarning", "-c", FORK, check=True)
+    assert "0 1500 1500" == done.stdout.strip()
+
+
+def test_phases_are_in_the_order_of_a_record() -> None:
+    """What is called a phase is a field of a record, in the same order."""
+    assert ("start_ns", *(f"{phase}_ns" for phase in PHASES), "sequence") == RunRecord._fields
+
+
+def test_the_load_path_spares_the_writer() -> None:
+    """A log without a file loads neither the modules for files nor threading."""
+    code = (
+        "import sys; before = set(sys.modules); from edgekit.runtime.latency import LatencyLog; LatencyLog().add_ns(1, 2, 3, 4, 5)\n"
+        "print(sorted(m for m in set(sys.modules) - before if m in ('threading', 'json', 'dataclasses') or 'log' in m))"
+    )
+    assert "[]" == run_python("-c", f"import numpy\n{code}", check=True).stdout.strip()
 
 
 @pytest.mark.parametrize(
-    "case",
+    ("options", "words"),
     [
-        Torn("whole", f"{HEADER}\n[1,2,3,4]\n[5,6,7,8]\n", [2]),
-        Torn("last line torn", f"{HEADER}\n[1,2,3,4]\n[5,6,7", [1]),
-        Torn("torn at the newline", f"{HEADER}\n[1,2,3,4]\n[5,6,7,8]", [2]),
-        Torn("torn in a number list of the right length", f"{HEADER}\n[1,2,3,4]\n[5,6,7,8", [1]),
-        Torn("zeros of a lost block", f"{HEADER}\n[1,2,3,4]\n\0\0\0\0", [1]),
-        Torn("second header torn", f'{HEADER}\n[1,2,3,4]\n{{"type": "edgekit-la', [1]),
-        Torn("torn, then a new session", f"{HEADER}\n[1,2,3,4]\n[5,6,\n{HEADER}\n[9,9,9,9]\n", [1, 1]),
-        Torn("first header torn, then written again", f"{HEADER[:-5]}\n{HEADER}\n[1,2,3,4]\n", [1]),
-        Torn("empty lines", f"{HEADER}\n\n[1,2,3,4]\n\n", [1]),
+        ({"max_bytes": 1000}, "files of 1000 bytes: at least 16384"),
+        ({"keep": 1}, "of 1 files: at least 2"),
+        ({"flush_s": 0}, "flush_s=0: a number of seconds above 0"),
+        ({"max_age_s": -1.0}, "max_age_s=-1.0: a number of seconds above 0"),
+        ({"sync_s": float("nan")}, "sync_s=nan: a number of seconds above 0"),
     ],
-    ids=lambda case: case.id,
+    ids=str,
 )
-def test_torn_files_are_read(case: Torn, tmp_path: Path) -> None:
-    """What was written whole is there; a torn line at the end of a session is ignored."""
-    path = tmp_path / "l.jsonl"
-    path.write_text(case.content)
-    assert case.records == [len(part.records) for part in read_log(path)]
-
-
-def test_a_session_goes_on_behind_a_torn_line(tmp_path: Path) -> None:
-    """After a power cut the next session's runs are readable, and so are the first one's."""
-    path = tmp_path / "l.jsonl"
-    path.write_text(f"{HEADER}\n[1,2,3,4]\n[5,6,7")
-    log = LatencyLog(path=path)
-    log.add_ns(9, 9, 9, 9)
-    log.close()
-    assert [(RunRecord(1, 2, 3, 4),), (RunRecord(9, 9, 9, 9),)] == [part.records for part in read_log(path)]
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A file that is not a latency log, or a damaged one, and words of the message."""
-
-    id: str
-    content: bytes
-    words: str
-
-
-def _with(line: str) -> bytes:
-    return f"{HEADER}\n[1,2,3,4]\n{line}\n[5,6,7,8]\n".encode()
-
-
-NOT_A_LOG = "is not a latency log"
-UNREADABLE = [
-    Unreadable("empty", b"", NOT_A_LOG),
-    Unreadable("text", b"hello\nworld\n", NOT_A_LOG),
-    Unreadable("one line without an end", b"hello", NOT_A_LOG),
-    Unreadable("random bytes", bytes(range(256)) * 20, NOT_A_LOG),
-    Unreadable("records without a header", b"[1,2,3,4]\n", NOT_A_LOG),
-    Unreadable("other JSON", b'{"type": "something"}\n[1,2,3,4]\n', NOT_A_LOG),
-    Unreadable("a JSON document", b'{\n "cases": []\n}\n', NOT_A_LOG),
-    Unreadable("header torn", HEADER[:-3].encode(), NOT_A_LOG),
-    Unreadable(
-        "newer schema",
-        json.dumps({"type": TYPE, "schema": SCHEMA + 1}).encode() + b"\n[1]\n",
-        f"has schema {SCHEMA + 1}, this edgekit reads up to {SCHEMA}. Update edgekit",
-    ),
-    Unreadable("schema as null", json.dumps({"type": TYPE, "schema": None}).encode() + b"\n", NOT_A_LOG),
-    Unreadable("schema missing", json.dumps({"type": TYPE}).encode() + b"\n", NOT_A_LOG),
-    *(
-        Unreadable(f"a line in the middle: {line[:20]}", _with(line), "line 3 is damaged")
-        for line in (
-            "[1,2,3",
-            "[1,2,3]",
-            "[1,2,3,4,5]",
-            "{}",
-            '{"a": 1}',
-            "17",
-            "null",
-            '"1234"',
-            "[1,2,3,null]",
-            "[1,2,3,NaN]",
-            "[1,2,3,Infinity]",
-            "[1,2,3,-4]",
-            "[1,2,3,4.5]",
-            "[1,2,3,99999999999999999999999]",
-            "[" * 100_000,
-            "\xff\xfe",
-        )
-    ),
-]
-
-
-@pytest.mark.parametrize("case", UNREADABLE, ids=lambda case: case.id)
-def test_what_is_not_a_log(case: Unreadable, tmp_path: Path) -> None:
-    """The message names the file, the line, and what was expected."""
-    path = tmp_path / "l.jsonl"
-    path.write_bytes(case.content)
-    with pytest.raises(DataError, match=case.words) as caught:
-        read_log(path)
-    assert str(path) in str(caught.value)
-
-
-def test_missing_log(tmp_path: Path) -> None:
-    """A file that is not there is a question of spelling."""
-    with pytest.raises(DataError, match=r"no such file: .*l\.jsonl"):
-        read_log(str(tmp_path / "l.jsonl"))
-
-
-def test_a_log_may_be_long(tmp_path: Path) -> None:
-    """A file of many sessions and runs is read whole."""
-    path = tmp_path / "l.jsonl"
-    lines: list[Any] = [HEADER, *(f"[{n},1,2,3]" for n in range(20_000))] * 3
-    path.write_text("\n".join(lines) + "\n")
-    assert [20_000] * 3 == [len(part.records) for part in read_log(path)]
+def test_options_that_make_no_sense(options: dict[str, Any], words: str, tmp_path: Path) -> None:
+    """They are refused before a file is touched."""
+    with pytest.raises(OptionError, match=words):
+        LogOptions(tmp_path / "l.jsonl", **options)
+    assert [] == list(tmp_path.iterdir())

@@ -91,6 +91,7 @@ class TestSensitivity:
             normalize="none",
             resize=None,
             color=None,
+            crop=None,
             metric="accuracy",
             samples=64,
             choice=_choice(),

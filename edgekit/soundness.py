@@ -1,0 +1,229 @@
+"""Whether a graph whose references are all in order can be run: what native code takes for granted.
+
+Each check stands for a way in which an interpreter dies (a null pointer, a division by zero, a read or write outside a
+buffer, memory that nobody has) on a file that is well-formed; ``docs/safe-loading.md`` has the counts. What an interpreter
+refuses itself is left to it, and whatever a converter writes passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgekit.errors import ModelFileError
+from edgekit.flatbuffer import Damaged
+from edgekit.graph import Graph, Op, Subgraph, Tensor
+from edgekit.operators import CALLS, FEWEST, OPTIONS, SCALED
+from edgekit.tensors import NUMPY_TYPES
+
+#: Kernels count elements and bytes in 32-bit integers.
+MAX_BYTES = 2**31 - 1
+#: Deeper calls of subgraphs than this are taken for endless ones.
+_MAX_DEPTH = 64
+_BYTES: dict[str, int] = {name: np.dtype(name).itemsize for name in NUMPY_TYPES}
+
+
+def check_sound(graph: Graph, origin: str) -> None:
+    """Test a parsed graph.
+
+    Args:
+        graph: as ``parse`` gave it.
+        origin: what to call the file in messages.
+
+    Raises:
+        ModelFileError: something in it would make an interpreter crash; the text names the operator or tensor.
+    """
+    try:
+        _check(graph)
+    except Damaged as error:
+        raise ModelFileError(
+            f"{origin} cannot be run: {error}. An interpreter would crash on it. The file is damaged or was put together "
+            "wrongly: copy or download it again, or convert the model again."
+        ) from error
+
+
+def _check(graph: Graph) -> None:
+    for number, subgraph in enumerate(graph.subgraphs):
+        for tensor in subgraph.tensors:
+            _check_size(tensor)
+            _check_sizes_agree(tensor)
+        _check_order(subgraph, number == 0)
+        for op in subgraph.ops:
+            _check_op(op, subgraph)
+    _check_calls(graph)
+
+
+def name_of(op: Op) -> str:
+    """An operator in messages."""
+    return f"operator {op.index} ({op.name})"
+
+
+def own_option(op: Op, field: int, kind: str, default: int) -> int:
+    """An option as the interpreter reads it: zero when the options are of another operator.
+
+    Args:
+        op: an operator of ``OPTIONS``.
+        field: the option's number in schema.fbs.
+        kind: its letter in ``struct``.
+        default: what an absent field means.
+    """
+    if op.options is None or op.options_kind != OPTIONS[op.name]:
+        return 0
+    return int(op.option(field, kind, default))
+
+
+def _check_size(tensor: Tensor) -> None:
+    if tensor.elements * _BYTES.get(tensor.dtype, 1) > MAX_BYTES:
+        raise Damaged(f"tensor {tensor.name!r} of shape {list(tensor.shape)} {tensor.dtype} is larger than 2 GiB")
+
+
+def _check_sizes_agree(tensor: Tensor) -> None:
+    """A tensor's two shapes differ only where a size is open; callers go by the one, native code begins with the other."""
+    if tensor.shape_signature is tensor.shape:
+        return
+    if any(open_ not in (-1, stored) for open_, stored in zip(tensor.shape_signature, tensor.shape, strict=True)):
+        raise Damaged(
+            f"tensor {tensor.name!r} has shape {list(tensor.shape)} and shape signature {list(tensor.shape_signature)}"
+        )
+
+
+def _check_order(subgraph: Subgraph, main: bool) -> None:
+    """Every operator reads what is there when it runs, and writes what is its own."""
+    there = {item.index for item in subgraph.tensors if item.data is not None or item.is_variable or not item.elements}
+    constant = {item.index for item in subgraph.tensors if item.data is not None}
+    given = set(subgraph.inputs)
+    if main and given & constant:
+        index = min(given & constant)
+        raise Damaged(f"the input {subgraph.tensors[index].name!r} is a constant")
+    there |= given
+    made: set[int] = set()
+    for op in subgraph.ops:
+        for index in op.inputs:
+            if index >= 0 and index not in there:
+                name = subgraph.tensors[index].name
+                raise Damaged(f"{name_of(op)} reads tensor {index} ({name!r}), which nothing before it computes")
+        for index in op.outputs:
+            if index in constant or index in made or index in given:
+                what = "a constant" if index in constant else "an input" if index in given else "another's result"
+                raise Damaged(f"{name_of(op)} writes tensor {index} ({subgraph.tensors[index].name!r}), {what}")
+        made.update(op.outputs)
+        there.update(op.outputs)
+
+
+def _check_op(op: Op, subgraph: Subgraph) -> None:
+    if op.custom or op.name.startswith("STABLEHLO_"):
+        return
+    inputs, outputs = FEWEST.get(op.name, (1, 1))
+    if len(op.inputs) < inputs or len(op.outputs) < outputs:
+        raise Damaged(
+            f"{name_of(op)} has {len(op.inputs)} inputs and {len(op.outputs)} outputs, at least {inputs} and {outputs} "
+            "were expected"
+        )
+    if op.name in SCALED:
+        _check_scales(op, subgraph)
+    test = _TESTS.get(op.name)
+    if test is not None:
+        test(op, subgraph)
+
+
+def _check_scales(op: Op, subgraph: Subgraph) -> None:
+    tensors = [subgraph.tensors[index] for index in (*op.inputs[:2], *op.outputs) if index >= 0]
+    for tensor in tensors:
+        if tensor.dtype in ("int8", "uint8") and (tensor.quant is None or not any(tensor.quant.scales)):
+            raise Damaged(f"{name_of(op)} computes with {tensor.name!r} of type {tensor.dtype}, which has no scale")
+
+
+def _positive(op: Op, *options: tuple[str, int, int]) -> None:
+    for what, field, default in options:
+        value = own_option(op, field, "i", default)
+        if value <= 0:
+            raise Damaged(f"{name_of(op)} has {what} {value}")
+
+
+def _conv(op: Op, subgraph: Subgraph) -> None:
+    _positive(op, ("stride", 1, 0), ("stride", 2, 0), ("dilation", 4, 1), ("dilation", 5, 1))
+    filter_sizes = subgraph.tensors[op.inputs[1]].shape[1:3]
+    _check_window(op, subgraph, filter_sizes, (own_option(op, 5, "i", 1), own_option(op, 4, "i", 1)))
+
+
+def _depthwise(op: Op, subgraph: Subgraph) -> None:
+    _positive(op, ("stride", 1, 0), ("stride", 2, 0), ("dilation", 5, 1), ("dilation", 6, 1))
+    filter_sizes = subgraph.tensors[op.inputs[1]].shape[1:3]
+    _check_window(op, subgraph, filter_sizes, (own_option(op, 6, "i", 1), own_option(op, 5, "i", 1)))
+
+
+def _pool(op: Op, subgraph: Subgraph) -> None:
+    _positive(op, ("stride", 1, 0), ("stride", 2, 0), ("filter size", 3, 0), ("filter size", 4, 0))
+    _check_window(op, subgraph, (own_option(op, 4, "i", 0), own_option(op, 3, "i", 0)), (1, 1))
+
+
+def _check_window(op: Op, subgraph: Subgraph, filter_sizes: tuple[int, ...], dilations: tuple[int, int]) -> None:
+    """The output's height and width follow from the input's (TensorFlow, ``tf.nn.convolution``), where none of them is open.
+
+    XNNPACK of tflite-runtime 2.14 hangs or crashes on strides that do not fit.
+    """
+    given, made = subgraph.tensors[op.inputs[0]], subgraph.tensors[op.outputs[0]]
+    if not len(given.shape) == len(made.shape) == 4 or len(filter_sizes) != 2:
+        return  # what the interpreters refuse themselves
+    same = own_option(op, 0, "b", 0) == 0
+    for axis in (1, 2):
+        if -1 in (given.shape_signature[axis], made.shape_signature[axis]):
+            continue
+        stride = own_option(op, 3 - axis, "i", 0)
+        reach = 0 if same else (filter_sizes[axis - 1] - 1) * dilations[axis - 1]
+        expected = -(-(given.shape[axis] - reach) // stride)
+        if made.shape[axis] != expected:
+            raise Damaged(
+                f"{name_of(op)} makes {made.shape[axis]} of {given.shape[axis]} along axis {axis}, {expected} follow from its "
+                f"stride {stride}"
+            )
+
+
+def _transpose_conv(op: Op, subgraph: Subgraph) -> None:
+    _positive(op, ("stride", 1, 0), ("stride", 2, 0))
+
+
+def _reshape(op: Op, subgraph: Subgraph) -> None:
+    """As many elements come out as went in, where no size is open; LiteRT 2.3 asks for the memory before it finds that out."""
+    given, made = subgraph.tensors[op.inputs[0]], subgraph.tensors[op.outputs[0]]
+    if -1 not in given.shape_signature and -1 not in made.shape_signature and given.elements != made.elements:
+        raise Damaged(f"{name_of(op)} makes {list(made.shape)} of {list(given.shape)}")
+    if len(op.inputs) > 1 and subgraph.tensors[op.inputs[1]].dtype not in ("int32", "int64"):
+        raise Damaged(f"{name_of(op)} takes its shape from numbers of type {subgraph.tensors[op.inputs[1]].dtype}")
+
+
+def _block(op: Op, subgraph: Subgraph) -> None:
+    _positive(op, ("block size", 0, 0))
+
+
+_TESTS: dict[str, Callable[[Op, Subgraph], None]] = {
+    "CONV_2D": _conv,
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "AVERAGE_POOL_2D": _pool,
+    "MAX_POOL_2D": _pool,
+    "L2_POOL_2D": _pool,
+    "TRANSPOSE_CONV": _transpose_conv,
+    "RESHAPE": _reshape,
+    "SQUEEZE": _reshape,
+    "SPACE_TO_DEPTH": _block,
+    "DEPTH_TO_SPACE": _block,
+}
+
+
+def _check_calls(graph: Graph) -> None:
+    """Called subgraphs exist, and none calls itself."""
+    calls: dict[int, set[int]] = {}
+    for number, subgraph in enumerate(graph.subgraphs):
+        for op in subgraph.ops:
+            for field in CALLS.get(op.name, ()):
+                target = own_option(op, field, "i", 0)
+                if not 0 <= target < len(graph.subgraphs):
+                    raise Damaged(f"{name_of(op)} calls subgraph {target} of {len(graph.subgraphs)}")
+                calls.setdefault(number, set()).add(target)
+    reached = set(calls)
+    for _ in range(_MAX_DEPTH):
+        reached = {target for number in reached for target in calls.get(number, ())}
+        if not reached:
+            return
+    raise Damaged("its subgraphs call each other without end")
