@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit.errors import DataError, EngineError, OptionError, TensorError, one_of
 from edgekit.runtime.balance import Balance, close_quietly
 from edgekit.runtime.batch import Runs
-from edgekit.runtime.workers import FAULTS, MAX_PROBE_NS, Item, PoolStats, clock, open_hands
+from edgekit.runtime.workers import FAULTS, MAX_PROBE_NS, Item, PoolStats, clock, closed_gate, open_hands
 
 if TYPE_CHECKING:
     from edgekit.modelfile import ModelFile
@@ -80,6 +80,9 @@ class Pool:
         self._balance = Balance(hands, max_queue, retries, int(probe_interval_s * 1e9))
         self._ordered = ordered
         self._ahead = max_queue + len(hands)
+        self._gates: list[
+            Any
+        ] = []  # of callers of run, for the next ones: a new one each time would wear the allocator
         self._pid = os.getpid()
         self._closed = False
         self._at_exit = functools.partial(_close_at_exit, weakref.ref(self))
@@ -166,15 +169,19 @@ class Pool:
         self._check_process()
         self._refuse_callback("run")
         balance = self._balance
-        item = Item(value, since_ns)
-        gate: Any = item.gate
+        try:
+            gate = self._gates.pop()
+        except IndexError:
+            gate = closed_gate()
+        item = Item(value, since_ns, gate=gate)
         try:
             balance.add(item)
             while True:
-                gate.acquire()
+                gate.acquire()  # and so it is closed again
                 if item.error is not None:
                     raise item.error
                 if item.served:
+                    self._gates.append(gate)
                     return item.output
                 hand: Any = item.hand
                 began = clock()
@@ -185,6 +192,7 @@ class Pool:
                         raise
                     continue
                 balance.done(hand, item, began, clock())
+                self._gates.append(gate)
                 return output
         except BaseException:
             balance.give_up(item)

@@ -272,6 +272,7 @@ class Session:
             start = _clock()
             arrays = self._values.arrays(value, named)
             while True:
+                self._fit(arrays)
                 try:
                     before, after, results = self._once(arrays)
                     break
@@ -282,15 +283,18 @@ class Session:
             return results[0]
         return {spec.name: result for spec, result in zip(self.outputs, results, strict=True)}
 
-    def _once(self, arrays: Sequence[Array]) -> tuple[int, int, list[Array]]:
-        engine = self._engine
+    def _fit(self, arrays: Sequence[Array]) -> None:
+        """Prepare the graph for the inputs' sizes; one that it refuses is the caller's error and no fault of the delegate."""
         shapes = [array.shape for array in arrays]
         if shapes != self._shapes:
             self._close_short_way()
             self._shapes = []  # when the graph refuses these, the next run must not take them for its own
-            engine.resize(shapes)
+            self._engine.resize(shapes)
             self._shapes = shapes
             self._find_short_way()
+
+    def _once(self, arrays: Sequence[Array]) -> tuple[int, int, list[Array]]:
+        engine = self._engine
         for position, array in enumerate(arrays):
             engine.set_input(position, array)
         before = _clock()
@@ -392,7 +396,7 @@ class Session:
 
         Args:
             values: inputs, each without or with a batch axis of 1; taken as results are asked for.
-            size: samples in one run, for models whose batch size is open; ``None`` for one.
+            size: samples in one run; ``None`` for the model's own batch size, 8 where it is open.
 
         Returns:
             The results, in order.

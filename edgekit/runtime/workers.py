@@ -6,7 +6,7 @@ Everything here is read and changed under the pool's lock.
 from __future__ import annotations
 
 import time
-from _thread import allocate_lock
+from _thread import LockType, allocate_lock
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
@@ -56,7 +56,14 @@ class Item:
         "cancel", "error", "faulted", "future", "gate", "hand", "output", "pool", "running", "served", "since_ns", "value",
     )  # fmt: skip
 
-    def __init__(self, value: Any, since_ns: int, future: Future[Any] | None = None, pool: Pool | None = None) -> None:
+    def __init__(
+        self,
+        value: Any,
+        since_ns: int,
+        future: Future[Any] | None = None,
+        pool: Pool | None = None,
+        gate: LockType | None = None,
+    ) -> None:
         self.value = value
         self.since_ns = since_ns
         self.faulted: tuple[Hand, ...] = ()
@@ -68,10 +75,7 @@ class Item:
         self.served = future is not None
         self.running = False
         self.cancel = False
-        self.gate = None
-        if future is None:
-            self.gate = allocate_lock()
-            self.gate.acquire()
+        self.gate = gate
 
     def finish(self, output: Any, error: BaseException | None) -> None:
         """Hand over what the worker's thread got. Must not meet the pool's lock: a future has callbacks."""
@@ -83,6 +87,13 @@ class Item:
             self.future.set_exception(error)
         else:
             self.future.set_result(output)
+
+
+def closed_gate() -> LockType:
+    """A lock that is taken: whoever takes it waits until it is released."""
+    gate = allocate_lock()
+    gate.acquire()
+    return gate
 
 
 class Hand:
@@ -124,8 +135,7 @@ class Hand:
         self.wait_ns = 0
         self.thread: Thread | None = None
         self.stop = False
-        self.wake = allocate_lock()
-        self.wake.acquire()
+        self.wake = closed_gate()
 
     def note(self, elapsed_ns: int, now_ns: int) -> None:
         """Learn from a run that went well."""

@@ -379,6 +379,15 @@ class TestFaults:
                 session.run(np.array([7], np.int32))
         np.testing.assert_array_equal([13.0], session.run(np.array([3], np.int32)))
 
+    def test_sizes_that_the_graph_refuses_are_no_fault(self, load: Load) -> None:
+        """The delegate stays; the error is the caller's."""
+        session = load(models.fixed_reshape(), on_fault="next")
+        spec = session.inputs[0]
+        with pytest.raises(EngineError, match="Use the sizes that it was made for"):
+            session.run(values(1, 3, *spec.shape[1:]))
+        assert () == session.faults
+        assert session.asked.spec.kind == "xnnpack"
+
     def test_unknown_policy(self, load: Load) -> None:
         """The message lists those that exist."""
         with pytest.raises(OptionError, match="unknown on_fault 'retry': expected one of raise, next"):
