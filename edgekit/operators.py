@@ -100,3 +100,16 @@ SCALED: frozenset[str] = frozenset(
      "LOG_SOFTMAX", "LOGISTIC", "TANH", "ELU", "HARD_SWISH", "LEAKY_RELU", "PRELU", "RELU", "RELU6", "RELU_N1_TO_1",
      "RELU_0_TO_1", "GELU", "SQUARED_DIFFERENCE", "MEAN", "SUM", "L2_NORMALIZATION", "RSQRT", "EXP", "ABS"}
 )  # fmt: skip
+
+#: Operators whose output has their input's shape.
+SHAPE_KEEPING: frozenset[str] = frozenset(
+    {"QUANTIZE", "DEQUANTIZE", "SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH", "ELU", "HARD_SWISH", "LEAKY_RELU", "RELU",
+     "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "GELU", "ABS", "NEG", "EXP", "LOG", "SQRT", "RSQRT", "SQUARE", "SIN", "COS",
+     "FLOOR", "CEIL", "ROUND", "CAST", "LOGICAL_NOT", "L2_NORMALIZATION"}
+)  # fmt: skip
+
+#: Operators of two inputs whose output has the shape that both are spread to.
+BROADCASTING: frozenset[str] = frozenset(
+    {"ADD", "SUB", "MUL", "DIV", "POW", "FLOOR_DIV", "FLOOR_MOD", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "LESS",
+     "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL", "LOGICAL_AND", "LOGICAL_OR"}
+)  # fmt: skip

@@ -167,8 +167,7 @@ def classify(session: Session, image: Any, top: int = 5) -> tuple[Label, ...]:
         EngineError: Pillow is needed and not installed, or the model gave NaN.
     """
     model = session.model
-    native, preprocesses = _loaded_with(session)
-    if native:
+    if session.io == "native":
         raise TensorError(f"{model.name} was loaded with io='native': classify needs real numbers, io='float'.")
     reader = _readers.get(session)
     if reader is None:
@@ -183,17 +182,10 @@ def classify(session: Session, image: Any, top: int = 5) -> tuple[Label, ...]:
         reader = _readers[session] = Classifier.of(model)
     spec = session.inputs[0]
     pixels = read_image(image, spec.shape[-1] if len(spec.shape) == 4 else 3)
-    if not preprocesses:
+    if not session.preprocesses:
         item = model.manifest.preprocessing.get(spec.name) if model.manifest is not None else None
         pixels = (pixels if item is None else item.apply(pixels))[None]
     return reader.read(session.run(pixels), top)
-
-
-def _loaded_with(session: Any) -> tuple[bool, bool]:
-    """Whether a session takes the file's own integers, and whether it preprocesses its inputs itself."""
-    if hasattr(session, "preprocesses"):
-        return session.io == "native", session.preprocesses
-    return session._native, bool(session._options.get("preprocess"))  # ``Isolated``
 
 
 def softmax(values: Array) -> Array:

@@ -14,13 +14,22 @@ import numpy as np
 from edgekit.errors import ModelFileError
 from edgekit.flatbuffer import Damaged
 from edgekit.graph import Graph, Op, Subgraph, Tensor
-from edgekit.operators import CALLS, FEWEST, OPTIONS, SCALED
+from edgekit.operators import BROADCASTING, CALLS, FEWEST, OPTIONS, SCALED, SHAPE_KEEPING
 from edgekit.tensors import NUMPY_TYPES
 
 #: Kernels count elements and bytes in 32-bit integers.
 MAX_BYTES = 2**31 - 1
 #: Deeper calls of subgraphs than this are taken for endless ones.
 _MAX_DEPTH = 64
+#: Operators that choose their results' sizes while they run.
+_SIZING = frozenset(
+    {
+        "CALL", "CALL_ONCE", "IF", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "RANGE", "SEGMENT_SUM", "UNIQUE", "WHERE",
+        "WHILE",
+    }
+)  # fmt: skip
+#: What 8 and 16 bits hold.
+_RANGES: dict[str, tuple[int, int]] = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 _BYTES: dict[str, int] = {name: np.dtype(name).itemsize for name in NUMPY_TYPES}
 
 
@@ -48,9 +57,14 @@ def _check(graph: Graph) -> None:
         for tensor in subgraph.tensors:
             _check_size(tensor)
             _check_sizes_agree(tensor)
+            _check_zero_points(tensor)
         _check_order(subgraph, number == 0)
+        open_sizes = _open_sizes(subgraph)
         for op in subgraph.ops:
             _check_op(op, subgraph)
+            test = _SIZE_TESTS.get(op.name)
+            if test is not None and open_sizes.isdisjoint((*op.inputs, *op.outputs)):
+                test(op, subgraph)
     _check_calls(graph)
 
 
@@ -88,6 +102,17 @@ def _check_sizes_agree(tensor: Tensor) -> None:
         )
 
 
+def _check_zero_points(tensor: Tensor) -> None:
+    """A zero point is one of its type's values (TensorFlow Lite 8-bit quantization specification)."""
+    limits = _RANGES.get(tensor.dtype)
+    if limits is None or tensor.quant is None:
+        return
+    low, high = min(tensor.quant.zero_points), max(tensor.quant.zero_points)
+    if low < limits[0] or high > limits[1]:
+        wrong = low if low < limits[0] else high
+        raise Damaged(f"tensor {tensor.name!r} of type {tensor.dtype} has zero point {wrong}")
+
+
 def _check_order(subgraph: Subgraph, main: bool) -> None:
     """Every operator reads what is there when it runs, and writes what is its own."""
     there = {item.index for item in subgraph.tensors if item.data is not None or item.is_variable or not item.elements}
@@ -109,6 +134,23 @@ def _check_order(subgraph: Subgraph, main: bool) -> None:
                 raise Damaged(f"{name_of(op)} writes tensor {index} ({subgraph.tensors[index].name!r}), {what}")
         made.update(op.outputs)
         there.update(op.outputs)
+
+
+def _open_sizes(subgraph: Subgraph) -> set[int]:
+    """Tensors whose sizes are known when the graph runs: what stands in the file means nothing.
+
+    Sizes come from integers that are computed, and go on to all that is made of such a tensor.
+    """
+    tensors = subgraph.tensors
+    found = {tensor.index for tensor in tensors if -1 in tensor.shape_signature}
+    for op in subgraph.ops:
+        computed = any(
+            index >= 0 and tensors[index].data is None and tensors[index].dtype in ("int32", "int64")
+            for index in op.inputs
+        )
+        if op.custom or op.name in _SIZING or computed or not found.isdisjoint(op.inputs):
+            found.update(op.outputs)
+    return found
 
 
 def _check_op(op: Op, subgraph: Subgraph) -> None:
@@ -134,6 +176,22 @@ def _check_scales(op: Op, subgraph: Subgraph) -> None:
             raise Damaged(f"{name_of(op)} computes with {tensor.name!r} of type {tensor.dtype}, which has no scale")
 
 
+def _check_elementwise(op: Op, subgraph: Subgraph) -> None:
+    """The output has its inputs' shape, sizes of 1 spread as numpy does it."""
+    given = [subgraph.tensors[index] for index in op.inputs[: 2 if op.name in BROADCASTING else 1]]
+    made = subgraph.tensors[op.outputs[0]]
+    if not made.shape or not any(tensor.shape for tensor in given):
+        return  # an unknown rank
+    rank = max(len(tensor.shape) for tensor in given)
+    rows = [(1,) * (rank - len(tensor.shape)) + tensor.shape for tensor in given]
+    expected = tuple(next((size for size in sizes if size != 1), 1) for sizes in zip(*rows, strict=True))
+    if made.shape != expected or any(
+        size not in (1, want) for row in rows for size, want in zip(row, expected, strict=True)
+    ):
+        shapes = " and ".join(str(list(tensor.shape)) for tensor in given)
+        raise Damaged(f"{name_of(op)} makes {list(made.shape)} of {shapes}")
+
+
 def _positive(op: Op, *options: tuple[str, int, int]) -> None:
     for what, field, default in options:
         value = own_option(op, field, "i", default)
@@ -143,23 +201,32 @@ def _positive(op: Op, *options: tuple[str, int, int]) -> None:
 
 def _conv(op: Op, subgraph: Subgraph) -> None:
     _positive(op, ("stride", 1, 0), ("stride", 2, 0), ("dilation", 4, 1), ("dilation", 5, 1))
+
+
+def _conv_sizes(op: Op, subgraph: Subgraph) -> None:
     filter_sizes = subgraph.tensors[op.inputs[1]].shape[1:3]
     _check_window(op, subgraph, filter_sizes, (own_option(op, 5, "i", 1), own_option(op, 4, "i", 1)))
 
 
 def _depthwise(op: Op, subgraph: Subgraph) -> None:
     _positive(op, ("stride", 1, 0), ("stride", 2, 0), ("dilation", 5, 1), ("dilation", 6, 1))
+
+
+def _depthwise_sizes(op: Op, subgraph: Subgraph) -> None:
     filter_sizes = subgraph.tensors[op.inputs[1]].shape[1:3]
     _check_window(op, subgraph, filter_sizes, (own_option(op, 6, "i", 1), own_option(op, 5, "i", 1)))
 
 
 def _pool(op: Op, subgraph: Subgraph) -> None:
     _positive(op, ("stride", 1, 0), ("stride", 2, 0), ("filter size", 3, 0), ("filter size", 4, 0))
+
+
+def _pool_sizes(op: Op, subgraph: Subgraph) -> None:
     _check_window(op, subgraph, (own_option(op, 4, "i", 0), own_option(op, 3, "i", 0)), (1, 1))
 
 
 def _check_window(op: Op, subgraph: Subgraph, filter_sizes: tuple[int, ...], dilations: tuple[int, int]) -> None:
-    """The output's height and width follow from the input's (TensorFlow, ``tf.nn.convolution``), where none of them is open.
+    """The output's height and width follow from the input's (TensorFlow, ``tf.nn.convolution``).
 
     XNNPACK of tflite-runtime 2.14 hangs or crashes on strides that do not fit.
     """
@@ -168,8 +235,6 @@ def _check_window(op: Op, subgraph: Subgraph, filter_sizes: tuple[int, ...], dil
         return  # what the interpreters refuse themselves
     same = own_option(op, 0, "b", 0) == 0
     for axis in (1, 2):
-        if -1 in (given.shape_signature[axis], made.shape_signature[axis]):
-            continue
         stride = own_option(op, 3 - axis, "i", 0)
         reach = 0 if same else (filter_sizes[axis - 1] - 1) * dilations[axis - 1]
         expected = -(-(given.shape[axis] - reach) // stride)
@@ -184,13 +249,22 @@ def _transpose_conv(op: Op, subgraph: Subgraph) -> None:
     _positive(op, ("stride", 1, 0), ("stride", 2, 0))
 
 
-def _reshape(op: Op, subgraph: Subgraph) -> None:
-    """As many elements come out as went in, where no size is open; LiteRT 2.3 asks for the memory before it finds that out."""
+def _reshape_sizes(op: Op, subgraph: Subgraph) -> None:
+    """As many elements come out as went in; LiteRT 2.3 asks for the memory before it finds that out."""
     given, made = subgraph.tensors[op.inputs[0]], subgraph.tensors[op.outputs[0]]
-    if -1 not in given.shape_signature and -1 not in made.shape_signature and given.elements != made.elements:
+    if given.elements != made.elements:
         raise Damaged(f"{name_of(op)} makes {list(made.shape)} of {list(given.shape)}")
-    if len(op.inputs) > 1 and subgraph.tensors[op.inputs[1]].dtype not in ("int32", "int64"):
-        raise Damaged(f"{name_of(op)} takes its shape from numbers of type {subgraph.tensors[op.inputs[1]].dtype}")
+
+
+def _reshape(op: Op, subgraph: Subgraph) -> None:
+    if op.name == "SQUEEZE" or len(op.inputs) < 2:
+        return
+    sizes = subgraph.tensors[op.inputs[1]]
+    if sizes.dtype not in ("int32", "int64"):
+        raise Damaged(f"{name_of(op)} takes its shape from numbers of type {sizes.dtype}")
+    made = subgraph.tensors[op.outputs[0]]
+    if sizes.data is not None and made.shape and sizes.elements != len(made.shape):
+        raise Damaged(f"{name_of(op)} makes {list(made.shape)} from a list of {sizes.elements} sizes")
 
 
 def _block(op: Op, subgraph: Subgraph) -> None:
@@ -205,9 +279,20 @@ _TESTS: dict[str, Callable[[Op, Subgraph], None]] = {
     "L2_POOL_2D": _pool,
     "TRANSPOSE_CONV": _transpose_conv,
     "RESHAPE": _reshape,
-    "SQUEEZE": _reshape,
     "SPACE_TO_DEPTH": _block,
     "DEPTH_TO_SPACE": _block,
+}
+
+#: What is asked of operators whose tensors have the sizes that stand in the file.
+_SIZE_TESTS: dict[str, Callable[[Op, Subgraph], None]] = {
+    **dict.fromkeys((*SHAPE_KEEPING, *BROADCASTING), _check_elementwise),
+    "CONV_2D": _conv_sizes,
+    "DEPTHWISE_CONV_2D": _depthwise_sizes,
+    "AVERAGE_POOL_2D": _pool_sizes,
+    "MAX_POOL_2D": _pool_sizes,
+    "L2_POOL_2D": _pool_sizes,
+    "RESHAPE": _reshape_sizes,
+    "SQUEEZE": _reshape_sizes,
 }
 
 

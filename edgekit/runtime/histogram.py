@@ -186,7 +186,7 @@ def _count(counts: npt.NDArray[np.int64], buckets: npt.NDArray[np.int64]) -> Non
     """Count buckets, whose numbers this uses up. Times of one kind lie together, so that little memory is touched."""
     low = int(buckets.min())
     buckets -= low
-    found = np.bincount(buckets)
+    found = np.bincount(buckets.astype(np.intp, copy=False))
     counts[low : low + found.size] += found
 
 

@@ -406,14 +406,14 @@ class Session:
         return batch(self, values, size=size)
 
     def classify(self, image: Any, top: int = 5) -> tuple[Label, ...]:
-        """The likeliest classes of an image.
+        """The likeliest classes of an image; the manifest's preprocessing is applied with ``preprocess=True`` and without.
 
         Args:
-            image: an array ``[height, width, channels]``, the path of an image file or its bytes (both need Pillow).
-            top: how many.
+            image: an array ``[height, width, channels]``, a Pillow image, or the path or the bytes of an image file (these need Pillow).
+            top: how many at most.
 
         Returns:
-            The labels, likeliest first.
+            The labels, likeliest first; names are ``None`` where the model has none.
 
         Raises:
             EdgekitError: the model is no classifier, or the image cannot be read.

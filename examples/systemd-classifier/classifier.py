@@ -162,7 +162,10 @@ def main() -> int:
     frames = from_folder(given.frames) if given.frames is not None else from_camera(given.camera)
     done = left_out = 0
     try:
-        with edgekit.load(given.model, delegate=given.delegate, preprocess=True, log=given.log) as session:
+        log = (
+            edgekit.LogOptions(given.log, max_bytes=1_000_000, keep=4) if given.log else None
+        )  # the export reads all of it
+        with edgekit.load(given.model, delegate=given.delegate, preprocess=True, log=log) as session:
             service.tell("READY=1", f"STATUS={session.engine}, {session.asked.spec.kind}")
             for name, frame, skipped in frames:
                 if service.stopping or (given.once and frame is None):

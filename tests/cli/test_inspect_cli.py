@@ -204,7 +204,7 @@ BAD = [
     Bad("empty", b"", "is empty: a .tflite model was expected"),
     Bad("random", os.urandom(5000), "is not a .tflite model: bytes 4..8 are"),
     Bad("cut in the flatbuffer", models.dense_int8()[:500], "is damaged or cut short (500 bytes)"),
-    Bad("cut by one byte", WHOLE[:-1], "it announces a manifest, and none can be read"),
+    Bad("cut by one byte", WHOLE[:-1], "the file does not end as it was written"),
     Bad("text", b"hello, world", "is not a .tflite model"),
 ]
 

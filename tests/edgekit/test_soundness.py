@@ -117,6 +117,12 @@ def _more(model: Any) -> None:
     x.shapeSignature, y.shape = None, [2, 400]
 
 
+def _list(model: Any) -> None:
+    x, sizes, _ = model.subgraphs[0].tensors
+    x.shapeSignature, sizes.shape = None, [3]
+    model.buffers[sizes.buffer].data = np.frombuffer(np.array([2, 4, 1], np.int32).tobytes(), np.uint8)
+
+
 def _real(model: Any) -> None:
     model.subgraphs[0].tensors[1].type = schema.TensorType.FLOAT32
 
@@ -165,6 +171,25 @@ UNSOUND = [
         lambda model: setattr(model.subgraphs[0].tensors[3], "quantization", None),
         r"0 \(FULLY_CONNECTED\) computes with 'logits' of type int8, which has no scale",
     ),
+    Unsound(
+        "a zero point that 8 bits do not hold",
+        models.dense_int8,
+        lambda model: setattr(model.subgraphs[0].tensors[3].quantization, "zeroPoint", [128]),
+        "tensor 'logits' of type int8 has zero point 128",
+    ),
+    Unsound(
+        "a sum of other shapes",
+        models.add_two_inputs,
+        shape(1, [3, 1, 4]),
+        r"0 \(ADD\) makes \[1, 4\] of .* and \[3, 1, 4\]",
+    ),
+    Unsound(
+        "a softmax of another rank",
+        models.dense_float,
+        shape(4, [1, 4, 1]),
+        r"1 \(SOFTMAX\) makes \[1, 4, 1\] of \[1, 4\]",
+    ),
+    Unsound("a reshape by too long a list", models.fixed_reshape, _list, r"makes \[2, 4\] from a list of 3 sizes"),
     Unsound("another's options", models.conv_float, _other_options, r"0 \(CONV_2D\) has stride 0"),
     Unsound("huge", models.dense_float, shape(0, [1 << 20, 1 << 20]), "'x' of shape .* is larger than 2 GiB"),
     Unsound("a reshape to more", models.fixed_reshape, _more, r"0 \(RESHAPE\) makes \[2, 400\] of \[1, 8\]"),
