@@ -314,7 +314,7 @@ def read(model: ModelFile) -> Recorded:
             "convert the model again."
         )
     try:
-        content = read_golden(model.content, model.graph.metadata.get(ENTRY))
+        content = read_golden(model.data, model.graph.metadata.get(ENTRY))
     except ValueError as error:
         raise ModelFileError(
             f"{model.name}: its golden data are damaged ({error}). Copy the file again, or convert the model again."

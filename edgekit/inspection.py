@@ -263,7 +263,7 @@ def inspect(source: str | os.PathLike[str] | bytes | ModelFile, *, partitions: b
     everything = [op for subgraph in graph.subgraphs for op in subgraph.ops]
     return Inspection(
         path=model.name,
-        size_bytes=len(model.content),
+        size_bytes=model.size_bytes,
         sha256=model.sha256,
         description=graph.description,
         inputs=model.inputs,

@@ -137,12 +137,12 @@ def _check_order(subgraph: Subgraph, main: bool) -> None:
 
 
 def _open_sizes(subgraph: Subgraph) -> set[int]:
-    """Tensors whose sizes are known when the graph runs: what stands in the file means nothing.
+    """Tensors whose sizes, that of the batch apart, are known when the graph runs: what stands in the file means nothing.
 
     Sizes come from integers that are computed, and go on to all that is made of such a tensor.
     """
     tensors = subgraph.tensors
-    found = {tensor.index for tensor in tensors if -1 in tensor.shape_signature}
+    found = {tensor.index for tensor in tensors if -1 in tensor.shape_signature[1:]}
     for op in subgraph.ops:
         computed = any(
             index >= 0 and tensors[index].data is None and tensors[index].dtype in ("int32", "int64")
@@ -252,7 +252,8 @@ def _transpose_conv(op: Op, subgraph: Subgraph) -> None:
 def _reshape_sizes(op: Op, subgraph: Subgraph) -> None:
     """As many elements come out as went in; LiteRT 2.3 asks for the memory before it finds that out."""
     given, made = subgraph.tensors[op.inputs[0]], subgraph.tensors[op.outputs[0]]
-    if given.elements != made.elements:
+    batches = (*given.shape_signature[:1], *made.shape_signature[:1])
+    if -1 not in batches and given.elements != made.elements:
         raise Damaged(f"{name_of(op)} makes {list(made.shape)} of {list(given.shape)}")
 
 

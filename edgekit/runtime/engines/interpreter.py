@@ -21,8 +21,9 @@ from edgekit.runtime.delegates import DelegateSpec, PartitionReport, load_librar
 from edgekit.runtime.signatures import Entry
 from edgekit.tensors import Array
 
-#: What the interpreters raise when they refuse; a name that is not UTF-8 is a ``ValueError`` too.
-FOREIGN = (ValueError, RuntimeError, MemoryError)
+#: What the interpreters raise when they refuse; a name that is not UTF-8 is a ``ValueError`` too, a damaged RESHAPE an
+#: ``IndexError``.
+FOREIGN = (ValueError, RuntimeError, MemoryError, IndexError)
 #: Operators that may choose their output's size while they run (schema.fbs); then tensors may move in memory during a run.
 _SIZING = frozenset(
     {
