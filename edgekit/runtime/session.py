@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from _queue import Empty, SimpleQueue  # what queue has, without its import of threading
+from _queue import Empty  # what queue has, without its import of threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from edgekit.runtime.delegates import DelegateChoice, DelegateSpec, PartitionRep
 from edgekit.runtime.engines import open_engine
 from edgekit.runtime.engines.interpreter import FOREIGN
 from edgekit.runtime.latency import LatencyLog
+from edgekit.runtime.turns import Turns
 from edgekit.runtime.values import NON_FINITE, Values
 from edgekit.tensors import Array, TensorSpec
 
@@ -52,26 +53,6 @@ class Fault(Record):
     choice: DelegateChoice
     error: str
     next: DelegateChoice
-
-
-def _turn() -> SimpleQueue[None]:
-    """A lock: who gets its one item has the turn. A third of the time of a lock's own methods, which a small model feels."""
-    turn: SimpleQueue[None] = SimpleQueue()
-    turn.put(None)
-    return turn
-
-
-class _Taking:
-    """``with`` for a turn."""
-
-    def __init__(self, turn: SimpleQueue[None]) -> None:
-        self._turn = turn
-
-    def __enter__(self) -> None:
-        self._turn.get()
-
-    def __exit__(self, *_: object) -> None:
-        self._turn.put(None)
 
 
 class Session:
@@ -156,7 +137,7 @@ class Session:
         if require is not None:
             self._check_required(require)
         self._shapes = self._engine.shapes()
-        self._turn = _turn()
+        self._turn = Turns()
         try:
             self.latency = LatencyLog(path=log, header=self._log_header() if log is not None else None)
         except EdgekitError:
@@ -266,7 +247,7 @@ class Session:
         named: Mapping[str, npt.ArrayLike],
         since_ns: int,
     ) -> Any:
-        with _Taking(self._turn):
+        with self._turn:
             if self._why_not is not None:
                 raise EngineError(self._why_not)
             start = _clock()
@@ -313,13 +294,8 @@ class Session:
         if calls is None:
             return
         put, invoke, get = calls
-        clock, enter, wait, leave, add = (
-            _clock,
-            self._turn.get_nowait,
-            self._turn.get,
-            self._turn.put,
-            self.latency.add_ns,
-        )
+        clock, turn, add = _clock, self._turn, self.latency.add_ns
+        take_now, put_back, waiting = turn.take_now, turn.put_back, turn.waiting
         looks, vdot, isfinite = self._values.looks_at_values, np.vdot, math.isfinite
         self._short_way = short_way = [True]  # emptied when what is bound here is no longer right
 
@@ -327,9 +303,9 @@ class Session:
             start = clock()
             queue = 0
             try:
-                enter()
+                take_now()
             except Empty:
-                wait()
+                turn.enter()
                 queue = clock() - start
             try:
                 if short_way and not named:
@@ -344,7 +320,12 @@ class Session:
             except (*FOREIGN, TypeError):
                 pass  # the long way says what is wrong, or goes on with the next delegate
             finally:
-                leave(None)
+                if waiting:
+                    turn.leave()
+                else:
+                    put_back(None)
+                    if waiting:  # came in between: see that the turn is not forgotten
+                        turn.remind()
             return self._run(value, named, start)
 
         run.__doc__ = Session.run.__doc__
@@ -385,7 +366,7 @@ class Session:
         Raises:
             EngineError: the engine cannot, or the session is closed.
         """
-        with _Taking(self._turn):
+        with self._turn:
             if self._why_not is not None:
                 raise EngineError(self._why_not)
             self._engine.reset()
@@ -424,7 +405,7 @@ class Session:
 
     def close(self) -> None:
         """Finish the log and free the interpreter. Harmless when called twice."""
-        with _Taking(self._turn):
+        with self._turn:
             if self._why_not is not None:
                 return
             self._why_not = f"{self.model.name}: the session is closed. Load the model again."
@@ -433,7 +414,7 @@ class Session:
             self._engine.close()
 
     def _after_fork(self) -> None:
-        self._turn = _turn()  # the parent's thread that may have it does not exist here
+        self._turn = Turns()  # the parent's thread that may have it does not exist here
         if self._why_not is None:
             self._why_not = (
                 f"{self.model.name}: this process was forked after the model was loaded, and the delegate's threads are not in "

@@ -424,10 +424,10 @@ class TestShortWay:
         """While one thread runs, another's wait is in its record."""
         session = load(models.dense_float())
         x = values(1, 1, 8)
-        assert session._turn.get() is None  # the turn is taken, as by a run in another thread
+        session._turn.enter()  # as by a run in another thread
         waiting = threading.Thread(target=session.run, args=(x,))
         waiting.start()
-        session._turn.put(None)
+        session._turn.leave()
         waiting.join()
         session.run_queued(x, 0)
         first, second = session.latency.records()
