@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_models as models
-from ai_edge_litert import schema_py_generated as schema
 
 import edgekit
 from edgekit.bench import benchmark
@@ -21,16 +20,6 @@ def two() -> edgekit.BenchmarkReport:
     """A float and an int8 model, three launches each."""
     named = {"float": models.dense_float(), "int8": models.dense_int8()}
     return benchmark(named, runs=7, warmup=3, launches=3, delegate="xnnpack", threads=2)
-
-
-def broken_model() -> bytes:
-    """A file whose structure is right and whose two addends do not fit each other, so that interpreters refuse it."""
-    b = models.Builder()
-    x = b.tensor("x", (1, 8))
-    constant = b.tensor("constant", (1, 7), data=np.zeros((1, 7), np.float32))
-    y = b.tensor("y", (1, 8))
-    b.op("ADD", [x, constant], [y], ("AddOptions", schema.AddOptionsT()))
-    return b.build({"x": x}, {"y": y})
 
 
 class TestPhases:
@@ -145,7 +134,7 @@ class TestFailures:
     def test_model_that_the_interpreter_refuses_is_a_row(self) -> None:
         """The error is in the report, and the other model is measured."""
         report = benchmark(
-            {"bad": broken_model(), "good": models.dense_float()}, runs=2, warmup=0, launches=2, delegate="none"
+            {"bad": models.custom_op(), "good": models.dense_float()}, runs=2, warmup=0, launches=2, delegate="none"
         )
         bad, good = report.cases
         assert not report.passed
