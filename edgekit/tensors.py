@@ -32,13 +32,14 @@ NUMPY_TYPES: frozenset[str] = frozenset(
      "complex128", "uint64", "uint32", "uint16"}
 )  # fmt: skip
 
-_LIMITS: dict[str, tuple[np.float32, np.float32]] = {
+#: The least and greatest integer of each quantised type.
+LIMITS: dict[str, tuple[np.float32, np.float32]] = {
     name: (np.float32(np.iinfo(name).min), np.float32(np.iinfo(name).max)) for name in ("int8", "uint8", "int16")
 }
 #: The highest float32 that an int32 holds; the next one is 2**31, which it does not.
-_LIMITS["int32"] = (np.float32(-(2**31)), np.float32(2**31 - 128))
+LIMITS["int32"] = (np.float32(-(2**31)), np.float32(2**31 - 128))
 #: Types whose scale and zero point mean something. Old converters left them on others as well.
-QUANTISED_TYPES: frozenset[str] = frozenset(_LIMITS)
+QUANTISED_TYPES: frozenset[str] = frozenset(LIMITS)
 
 
 class QuantParams(Record):
@@ -113,15 +114,14 @@ def quantize(
     Returns:
         An array of ``dtype`` and the same shape, ``out`` where it was given. NaN must have been refused before.
     """
-    low, high = _LIMITS[dtype]
+    low, high = LIMITS[dtype]
     rank = np.ndim(values)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and saturates like the rest
         work = np.asarray(np.divide(values, _broadcast(quant.scales, rank, quant.axis), out=work, dtype=np.float32))
     np.rint(work, out=work)
     if any(quant.zero_points):
         work += _broadcast(quant.zero_points, rank, quant.axis)
-    np.maximum(work, low, out=work)
-    np.minimum(work, high, out=work)
+    work.clip(low, high, out=work)  # one pass, and in numpy 2 a third of the time of maximum and minimum
     if out is None:
         return work.astype(dtype)
     np.copyto(out, work, casting="unsafe")

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from _queue import Empty  # what queue has, without its import of threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
-
-import numpy as np
 
 from edgekit.errors import DelegateError, EdgekitError, EngineError, one_of
 from edgekit.modelfile import ModelFile
 from edgekit.records import Record
 from edgekit.runtime.delegates import DelegateChoice, DelegateSpec, PartitionReport
 from edgekit.runtime.engines import open_engine
-from edgekit.runtime.engines.interpreter import FOREIGN
 from edgekit.runtime.latency import LatencyLog
+from edgekit.runtime.shortway import short_way
 from edgekit.runtime.turns import Turns
 from edgekit.runtime.values import NON_FINITE, Values
 from edgekit.tensors import Array, TensorSpec
@@ -285,49 +281,18 @@ class Session:
         return before, after, [self._values.real(spec, get(i)) for i, spec in enumerate(self.outputs)]
 
     def _find_short_way(self) -> None:
-        """Give this session a ``run`` of its own for one array in and one out that need nothing done to them.
-
-        It is the method's meaning in one function: for a model of a few microseconds each further call would be felt.
-        """
+        """Give this session a ``run`` of its own where one array goes in and one comes out; see ``shortway``."""
         self._close_short_way()
-        calls = self._engine.calls(copy=self._copy) if self._values.plain and self._shapes else None
+        if not self._values.alone or not self._shapes:
+            return
+        calls = self._engine.calls(copy=self._copy)
+        if calls is not None:
+            calls = self._values.short_calls(calls, self._shapes[0])
         if calls is None:
             return
-        put, invoke, get = calls
-        clock, turn, add = _clock, self._turn, self.latency.add_ns
-        take_now, put_back, waiting = turn.take_now, turn.put_back, turn.waiting
-        looks, vdot, isfinite = self._values.looks_at_values, np.vdot, math.isfinite
-        self._short_way = short_way = [True]  # emptied when what is bound here is no longer right
-
-        def run(value: Any = None, /, **named: Any) -> Any:
-            start = clock()
-            queue = 0
-            try:
-                take_now()
-            except Empty:
-                turn.enter()
-                queue = clock() - start
-            try:
-                if short_way and not named:
-                    put(value)  # refuses what is of another dtype or shape
-                    if not looks or isfinite(vdot(value, value)):
-                        before = clock()
-                        invoke()
-                        after = clock()
-                        array = get()
-                        add(start, queue, before - start - queue, after - before, clock() - after)
-                        return array
-            except (*FOREIGN, TypeError):
-                pass  # the long way says what is wrong, or goes on with the next delegate
-            finally:
-                if waiting:
-                    turn.leave()
-                else:
-                    put_back(None)
-                    if waiting:  # came in between: see that the turn is not forgotten
-                        turn.remind()
-            return self._run(value, named, start)
-
+        run, self._short_way = short_way(
+            calls, self._turn, self.latency, looks=self._values.looks_at_values, go_on=self._run
+        )
         run.__doc__ = Session.run.__doc__
         self.__dict__["run"] = run
 

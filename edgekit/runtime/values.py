@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from edgekit.preprocess import Preprocessing
+    from edgekit.runtime.shortway import Calls
 
 #: What to do with NaN and infinity in an input of real numbers.
 NON_FINITE: tuple[str, ...] = ("refuse", "allow")
@@ -76,17 +77,37 @@ class Values:
         return self._manifest.preprocessing
 
     @property
-    def plain(self) -> bool:
-        """Whether an array of the input's own dtype and shape, and the output's, need nothing done to them but to be looked at."""
-        return (
-            len(self._inputs) == len(self._outputs) == 1
-            and not self._preprocess
-            and (self._native or (self._inputs[0].quant is None and self._outputs[0].quant is None))
-        )
+    def alone(self) -> bool:
+        """Whether there is one array in and one out, given as they are or as real numbers: what may have a short way."""
+        return len(self._inputs) == len(self._outputs) == 1 and not self._preprocess
+
+    def short_calls(self, calls: Calls, shape: tuple[int, ...]) -> Calls | None:
+        """An engine's calls for arrays as the caller has them, where ``alone``.
+
+        Args:
+            calls: setting, running and getting, in the file's own dtypes.
+            shape: the input's.
+
+        Returns:
+            The calls, quantising and dequantising; ``None`` where that takes more.
+        """
+        put, invoke, get = calls
+        (given,), (wanted,) = self._inputs, self._outputs
+        if self._native or (given.quant is None and wanted.quant is None):
+            return calls
+        from edgekit.runtime.shortway import dequantising, quantising
+
+        if given.quant is not None:
+            put = quantising(put, given.quant, given.dtype, shape)
+        if wanted.quant is not None:
+            if not wanted.quant.per_tensor:
+                return None
+            get = dequantising(get, wanted.quant)
+        return None if put is None else (put, invoke, get)
 
     @property
     def looks_at_values(self) -> bool:
-        """Whether real numbers are looked at for NaN and infinity."""
+        """Whether real numbers are looked at for NaN and infinity, beside what quantising looks at."""
         return self._finite and not self._native and self._inputs[0].dtype in ("float32", "float16", "float64")
 
     def arrays(
