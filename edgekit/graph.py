@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 import struct
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -241,7 +242,9 @@ def _quant(table: Table | None, shape: tuple[int, ...], name: str) -> QuantParam
     scales = table.numbers(2, "f")
     if not scales:
         return None
-    zero_points = table.numbers(3, "q") or (0,) * len(scales)
+    zero_points = table.numbers(3, "q")
+    if not any(zero_points):
+        zero_points = _zeros(len(zero_points) or len(scales))
     if len(zero_points) != len(scales):
         raise Damaged(f"tensor {name!r} has {len(scales)} scales and {len(zero_points)} zero points")
     if not (sum(scales) < math.inf and min(scales) >= 0):  # NaN fails the first comparison
@@ -250,7 +253,17 @@ def _quant(table: Table | None, shape: tuple[int, ...], name: str) -> QuantParam
     axis = table.scalar(6, "i", 0)
     if len(scales) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scales)):
         raise Damaged(f"tensor {name!r} of shape {list(shape)} has {len(scales)} scales on axis {axis}")
-    return QuantParams(scales, zero_points, axis)
+    if len(scales) == 1:
+        return QuantParams(scales, zero_points, axis)
+    start, count = table.vector(2, 4) or (0, 0)
+    read = partial(struct.unpack_from, f"<{count}f", table.file.content, start)
+    return QuantParams.stored(read, zero_points, axis, any_scale=any(scales))
+
+
+@cache
+def _zeros(count: int) -> tuple[int, ...]:
+    """Zero points of weights: one tuple for all that have as many channels."""
+    return (0,) * count
 
 
 def _tensor(index: int, table: Table, buffers: list[memoryview | None]) -> Tensor:

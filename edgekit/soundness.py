@@ -172,7 +172,7 @@ def _check_op(op: Op, subgraph: Subgraph) -> None:
 def _check_scales(op: Op, subgraph: Subgraph) -> None:
     tensors = [subgraph.tensors[index] for index in (*op.inputs[:2], *op.outputs) if index >= 0]
     for tensor in tensors:
-        if tensor.dtype in ("int8", "uint8") and (tensor.quant is None or not any(tensor.quant.scales)):
+        if tensor.dtype in ("int8", "uint8") and (tensor.quant is None or not tensor.quant.any_scale):
             raise Damaged(f"{name_of(op)} computes with {tensor.name!r} of type {tensor.dtype}, which has no scale")
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from edgekit.records import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     Array: TypeAlias = npt.NDArray[Any]
@@ -55,10 +57,43 @@ class QuantParams(Record):
     zero_points: tuple[int, ...]
     axis: int = 0
 
+    @classmethod
+    def stored(
+        cls, read: Callable[[], tuple[float, ...]], zero_points: tuple[int, ...], axis: int, *, any_scale: bool
+    ) -> QuantParams:
+        """One whose scales stay in the file until somebody asks.
+
+        As Python's numbers, those of all channels of a network take a megabyte, and running it asks for none of them.
+
+        Args:
+            read: gives the scales.
+            zero_points: the zero points.
+            axis: the axis.
+            any_scale: whether there is one above zero.
+        """
+        made = cls.__new__(cls)
+        made.__dict__.update(zero_points=zero_points, axis=axis, _read=read, _any_scale=any_scale)
+        return made
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> tuple[float, ...]:
+            held = self.__dict__
+            if name != "scales" or "_read" not in held:
+                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+            scales = held["scales"] = held.pop("_read")()
+            return scales
+
+    @property
+    def any_scale(self) -> bool:
+        """Whether there is a scale above zero."""
+        known: bool | None = self.__dict__.get("_any_scale")
+        return any(self.scales) if known is None else known
+
     @property
     def per_tensor(self) -> bool:
         """Whether one scale serves the whole tensor."""
-        return len(self.scales) == 1
+        return len(self.zero_points) == 1
 
 
 class TensorSpec(Record):

@@ -170,3 +170,34 @@ def test_type_names_are_the_schema_s() -> None:
 def test_numpy_has_its_types_under_these_names() -> None:
     """Each name that claims to be numpy's is."""
     assert sorted(NUMPY_TYPES) == sorted(np.dtype(name).name for name in NUMPY_TYPES)
+
+
+class TestStored:
+    """Scales that stay in the file until somebody asks."""
+
+    def test_as_if_they_had_been_read(self) -> None:
+        """Equal, and with the same text, as one that was made of numbers."""
+        made = QuantParams.stored(lambda: (0.5, 0.25), (0, 0), 1, any_scale=True)
+        assert not made.per_tensor
+        assert made.any_scale
+        assert QuantParams((0.5, 0.25), (0, 0), 1) == made
+        assert repr(QuantParams((0.5, 0.25), (0, 0), 1)) == repr(made)
+        assert QuantParams((1.0, 0.25), (0, 0), 1) == made._replace(scales=(1.0, 0.25))
+
+    def test_they_are_read_once(self) -> None:
+        """And not before."""
+        asked: list[int] = []
+
+        def read() -> tuple[float, ...]:
+            asked.append(1)
+            return (0.5, 0.25)
+
+        made = QuantParams.stored(read, (0, 0), 1, any_scale=True)
+        assert not asked
+        assert ((0.5, 0.25), (0.5, 0.25)) == (made.scales, made.scales)
+        assert [1] == asked
+
+    def test_nothing_else_is_invented(self) -> None:
+        """A misspelt name is an error, as everywhere."""
+        with pytest.raises(AttributeError, match="has no attribute 'scale'"):
+            _ = QuantParams((0.5,), (0,)).scale  # type: ignore[attr-defined]
