@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from _thread import allocate_lock, start_new_thread  # without the import of threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from mmap import mmap
 
 
@@ -22,6 +24,39 @@ def sha256_hex(data: bytes | memoryview | mmap) -> str:
     """The SHA-256 of some bytes, as 64 hexadecimal digits."""
     digest: str = _function(len(data))(data).hexdigest()
     return digest
+
+
+def sha256_meanwhile(data: memoryview) -> Callable[[], str]:
+    """Begin the SHA-256 of a large block in a thread, which takes its time on another core.
+
+    Args:
+        data: the bytes.
+
+    Returns:
+        A function that waits for it and gives its 64 hexadecimal digits; to be called once. What is small is hashed there.
+    """
+    found: list[str] = []
+    done = allocate_lock()
+
+    def work() -> None:
+        try:
+            found.append(sha256_hex(data))
+        finally:
+            done.release()
+
+    def wait() -> str:
+        done.acquire()
+        return found[0] if found else sha256_hex(data)
+
+    done.acquire()
+    if len(data) >= _LARGE:
+        _function(len(data))  # imported here, not beside another import
+        try:
+            start_new_thread(work, ())
+            return wait
+        except RuntimeError:  # no more threads
+            pass
+    return lambda: sha256_hex(data)
 
 
 def _function(size: int) -> Any:

@@ -25,6 +25,8 @@ from edgekit.records import Record
 from edgekit.tensors import NUMPY_TYPES, TENSOR_TYPES, Array, QuantParams
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgekit.flatbuffer import Content
 
 IDENTIFIER = b"TFL3"
@@ -154,12 +156,13 @@ class Graph(Record):
         return self.subgraphs[0]
 
 
-def parse(content: Content, origin: str) -> Graph:
+def parse(content: Content, origin: str, on_metadata: Callable[[dict[str, bytes]], object] | None = None) -> Graph:
     """Check a ``.tflite`` file's structure and return what it describes.
 
     Args:
         content: the whole file, or its mapping; bytes after the flatbuffer are ignored unless a buffer refers to them.
         origin: what to call the file in messages.
+        on_metadata: called with the metadata, which are read first.
 
     Raises:
         ModelFileError: the file is not a TFLite flatbuffer or is damaged.
@@ -172,7 +175,7 @@ def parse(content: Content, origin: str) -> Graph:
             "It may be another format (convert it with `edgekit convert`), or a failed download."
         )
     try:
-        return _parse(content)
+        return _parse(content, on_metadata)
     except (Damaged, struct.error) as error:
         raise ModelFileError(
             f"{origin} is damaged or cut short ({len(content)} bytes): {error}. "
@@ -180,7 +183,7 @@ def parse(content: Content, origin: str) -> Graph:
         ) from error
 
 
-def _parse(content: Content) -> Graph:
+def _parse(content: Content, on_metadata: Callable[[dict[str, bytes]], object] | None) -> Graph:
     file = File(content)
     model = table_at(file, int(struct.unpack_from("<I", content, 0)[0]))
     version = model.scalar(0, "I", 0)
@@ -188,9 +191,6 @@ def _parse(content: Content) -> Graph:
         raise Damaged(f"schema version {version}, expected 3")
     codes, old = _operator_codes(model)
     buffers = [_buffer(file, table) for table in model.tables(4)]
-    subgraphs = tuple(_subgraph(table, codes, buffers) for table in model.tables(2))
-    if not subgraphs:
-        raise Damaged("there is no subgraph")
     model.vector(5, 4)
     metadata = {}
     for table in model.tables(6):
@@ -200,6 +200,11 @@ def _parse(content: Content) -> Graph:
         data = buffers[index]
         model.file.spend(len(data or b""))
         metadata[table.string(0)] = b"" if data is None else bytes(data)
+    if on_metadata is not None:
+        on_metadata(metadata)
+    subgraphs = tuple(_subgraph(table, codes, buffers) for table in model.tables(2))
+    if not subgraphs:
+        raise Damaged("there is no subgraph")
     signatures = tuple(_signature(table, subgraphs) for table in model.tables(7))
     return Graph(version, model.string(3), subgraphs, signatures, metadata, old)
 

@@ -16,7 +16,7 @@ import io
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -230,13 +230,25 @@ def _from_zip(content: Content, start: int, name: str = MANIFEST_NAME) -> bytes:
         raise ValueError(str(error)) from error
 
 
-def read(content: Content, metadata: Mapping[str, bytes], origin: str) -> Manifest | None:
+def announced_bytes(metadata: Mapping[str, bytes]) -> int:
+    """How long the flatbuffer is that announces a manifest; 0 where it announces none, or not as it should."""
+    entry = metadata.get(ENTRY, b"")
+    if len(entry) != _ANNOUNCEMENT.size:
+        return 0
+    length: int = _ANNOUNCEMENT.unpack(entry)[2]
+    return length
+
+
+def read(
+    content: Content, metadata: Mapping[str, bytes], origin: str, hashed: Callable[[], str] | None = None
+) -> Manifest | None:
     """Read the manifest behind a flatbuffer.
 
     Args:
         content: the whole file, or its mapping.
         metadata: the flatbuffer's.
         origin: what to call the file in messages.
+        hashed: gives the SHA-256 of the first ``announced_bytes``, where that was begun before.
 
     Returns:
         The manifest, whose ``sha256`` is that of the flatbuffer; ``None`` where the file announces none.
@@ -265,8 +277,6 @@ def read(content: Content, metadata: Mapping[str, bytes], origin: str) -> Manife
     wrong = _seal(content, length) if schema == SEALED else None
     if wrong is not None:
         raise ModelFileError(f"{origin} is damaged or cut short: it announces a manifest, and {wrong}. {again}")
-    with memoryview(content) as whole:
-        sha256 = sha256_hex(whole[:length])
     try:
         text = _first_entry(content, length)
         data = json.loads(_from_zip(content, length) if text is None else text)
@@ -277,6 +287,11 @@ def read(content: Content, metadata: Mapping[str, bytes], origin: str) -> Manife
     if not isinstance(data, dict):
         raise ModelFileError(f"{origin}: its manifest is not a JSON object. {again}")
     manifest = Manifest.from_json(data, origin)
+    if hashed is None:
+        with memoryview(content)[:length] as flatbuffer:
+            sha256 = sha256_hex(flatbuffer)
+    else:
+        sha256 = hashed()
     if manifest.sha256 != sha256:
         raise ModelFileError(
             f"{origin} is damaged: its flatbuffer has sha256 {sha256[:16]}…, its manifest says {manifest.sha256[:16]}…. {again}"

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from edgekit import manifest as _manifest
-from edgekit.digest import sha256_hex
+from edgekit.digest import sha256_hex, sha256_meanwhile
 from edgekit.errors import ModelFileError
 from edgekit.graph import Graph, Tensor, parse
 from edgekit.manifest import Manifest
@@ -16,6 +16,7 @@ from edgekit.soundness import check_sound
 from edgekit.tensors import QUANTISED_TYPES, TensorSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from edgekit.flatbuffer import Content
@@ -61,8 +62,15 @@ class ModelFile(Record):
             held = MappedFile(location)
         content = held.content if isinstance(held, MappedFile) else held
         origin = location or "the model"
-        graph = parse(content, origin)
-        manifest = _manifest.read(content, graph.metadata, origin)
+        hashed: list[Callable[[], str]] = []
+
+        def begin(metadata: dict[str, bytes]) -> None:
+            length = _manifest.announced_bytes(metadata)
+            if 0 < length <= len(content):
+                hashed.append(sha256_meanwhile(memoryview(content)[:length]))
+
+        graph = parse(content, origin, begin)
+        manifest = _manifest.read(content, graph.metadata, origin, *hashed)
         # Without a manifest there is no hash yet, and making one would take longer than looking again.
         known = manifest.sha256 if manifest is not None else None
         if known not in _SOUND:
