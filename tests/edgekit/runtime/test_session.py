@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_models as models
+from sessions import Load, values
 
 import edgekit
 from edgekit import (
@@ -30,25 +31,6 @@ from edgekit import (
 )
 from edgekit.runtime.logfile import read_log
 from edgekit.tensors import Array, QuantParams
-
-Load = Callable[..., Session]
-
-
-@pytest.fixture
-def load(engine: str | None, request: pytest.FixtureRequest) -> Load:
-    """``edgekit.load`` with the interpreter under test and XNNPACK, closed when the test ends."""
-
-    def loaded(source: Any, **options: Any) -> Session:
-        session = edgekit.load(source, **{"delegate": "xnnpack", "engine": engine, **options})
-        request.addfinalizer(session.close)
-        return session
-
-    return loaded
-
-
-def values(seed: int, *shape: int) -> Array:
-    """Real numbers between -1.5 and 1.5."""
-    return np.random.default_rng(seed).uniform(-1.5, 1.5, shape).astype(np.float32)
 
 
 def softmax(logits: Array) -> Array:

@@ -12,37 +12,17 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny_models as models
+from sessions import Load, values
 
 import edgekit
 from edgekit import DelegateSpec, EngineError, ModelFile, ModelFileError, OptionError, Session, TensorError
 from edgekit.runtime.delegates import DelegateChoice
-from edgekit.tensors import Array
-
-Load = Callable[..., Session]
-
-
-@pytest.fixture
-def load(engine: str | None, request: pytest.FixtureRequest) -> Load:
-    """``edgekit.load`` with the interpreter under test and XNNPACK, closed when the test ends."""
-
-    def loaded(source: Any, **options: Any) -> Session:
-        session = edgekit.load(source, **{"delegate": "xnnpack", "engine": engine, **options})
-        request.addfinalizer(session.close)
-        return session
-
-    return loaded
-
-
-def values(seed: int, *shape: int) -> Array:
-    """Real numbers between -1.5 and 1.5."""
-    return np.random.default_rng(seed).uniform(-1.5, 1.5, shape).astype(np.float32)
 
 
 def two_entries() -> bytes:

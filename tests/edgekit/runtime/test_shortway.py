@@ -1,4 +1,7 @@
-"""``edgekit.runtime.shortway``: the same numbers as the long way, and no array that it must not take."""
+"""``edgekit.runtime.shortway``: the same numbers as the long way, and no array that it must not take.
+
+These tests run under each interpreter (``--engine``).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_models as models
 
 from edgekit.errors import TensorError
 from edgekit.modelfile import ModelFile
@@ -14,7 +18,6 @@ from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
 from edgekit.runtime.session import Session
 from edgekit.runtime.shortway import dequantising, quantising
 from edgekit.tensors import Array, QuantParams, dequantize, quantize
-from tests.support import tiny_models as models
 
 SHAPE = (3, 5, 7)
 
@@ -106,15 +109,16 @@ def test_dequantises_to_the_bit(dtype: str, zero_point: int) -> None:
 class TestSession:
     """A whole session."""
 
-    def load(self, content: bytes, **options: Any) -> Session:
+    def load(self, content: bytes, engine: str | None, **options: Any) -> Session:
         """A session on XNNPACK."""
-        return Session(ModelFile.read(content), DelegateChoice(DelegateSpec("xnnpack", 1), "for a test"), **options)
+        choice = DelegateChoice(DelegateSpec("xnnpack", 1), "for a test")
+        return Session(ModelFile.read(content), choice, engine=engine, **options)
 
     @pytest.mark.parametrize("content", [models.dense_int8(), models.dense_float()], ids=["int8", "float"])
-    def test_the_long_way_gives_the_same(self, content: bytes) -> None:
+    def test_the_long_way_gives_the_same(self, engine: str | None, content: bytes) -> None:
         """float64 and lists go the long way."""
         x = np.random.default_rng(0).normal(size=(1, 8)).astype(np.float32)
-        with self.load(content) as session:
+        with self.load(content, engine) as session:
             assert "run" in vars(session)
             expected = session.run(x)
             assert "float32" == expected.dtype
@@ -124,10 +128,10 @@ class TestSession:
             assert 4 == session.latency.count
 
     @pytest.mark.parametrize("non_finite", ["refuse", "allow"])
-    def test_not_finite(self, non_finite: str) -> None:
+    def test_not_finite(self, engine: str | None, non_finite: str) -> None:
         """An int8 input has no form for NaN; infinity saturates where it is allowed."""
         x = np.zeros((1, 8), np.float32)
-        with self.load(models.dense_int8(), non_finite=non_finite) as session:
+        with self.load(models.dense_int8(), engine, non_finite=non_finite) as session:
             x[0, 3] = np.nan
             with pytest.raises(TensorError, match="holds 1 NaN"):
                 session.run(x)
@@ -140,10 +144,10 @@ class TestSession:
                 x[0, 3] = 3e38
                 np.testing.assert_array_equal(large, session.run(x))
 
-    def test_views_of_real_numbers_do_not_exist(self) -> None:
+    def test_views_of_real_numbers_do_not_exist(self, engine: str | None) -> None:
         """``copy=False`` has no integers to show when real numbers are asked for: the results stay the caller's."""
         x = np.random.default_rng(0).normal(size=(2, 1, 8)).astype(np.float32)
-        with self.load(models.dense_int8(), copy=False) as session:
+        with self.load(models.dense_int8(), engine, copy=False) as session:
             first = session.run(x[0])
             kept = first.copy()
             session.run(x[1])
