@@ -11,6 +11,7 @@ from edgekit_profiles.profile import DeviceProfile as DeviceProfile
 from edgekit_profiles.resolver import Target as Target
 from edgekit_profiles.resolver import choose_delegate as choose_delegate
 from edgekit_profiles.resolver import choose_for as choose_for
+from edgekit_profiles.resolver import fallback_order as fallback_order
 from edgekit_profiles.resolver import find_target as find_target
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "choose_delegate",
     "choose_for",
     "detect",
+    "fallback_order",
     "find_target",
     "list_profiles",
     "load_profile",

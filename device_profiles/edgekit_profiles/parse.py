@@ -1,19 +1,20 @@
 """What a profile's TOML holds, checked: each key once, with its type and range, and none that does not exist.
 
-Errors name the file, the table and the key, what was seen and what was expected.
+Errors name the file, the table and the key, what was seen and what was expected. Files of older schemas are read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from edgekit.errors import ProfileError
 from edgekit.runtime.delegates import KINDS
 from edgekit_profiles.profile import (
     NEEDS,
+    ROLES,
     SCHEMA,
-    UNKNOWN,
     Accelerator,
     Cluster,
     DelegateRule,
@@ -24,19 +25,15 @@ from edgekit_profiles.profile import (
     Thermal,
     ThreadAdvice,
 )
-
-T = TypeVar("T")
+from edgekit_profiles.toml_table import Problem, Table
+from edgekit_profiles.toml_table import closest as closest
 
 _ACCELERATOR_KINDS = ("gpu", "edgetpu", "npu")
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
-
-
-def closest(text: str, known: Collection[str]) -> str:
-    """A sentence that names the most similar of some words, for the end of a message; empty when none is similar."""
-    import difflib
-
-    found = difflib.get_close_matches(text, list(known), n=1)
-    return f" Did you mean {found[0]!r}?" if found else ""
+#: A number above this is no schema to come but a mistake.
+_LATER = 1_000_000
+#: What an accessory is recognised by; everything else is the machine's.
+_ACCESSORY_RULES = ("usb_ids", "pci_ids")
 
 
 def parse_profile(data: Mapping[str, Any], origin: str, *, user: bool) -> DeviceProfile:
@@ -49,46 +46,104 @@ def parse_profile(data: Mapping[str, Any], origin: str, *, user: bool) -> Device
 
     Raises:
         ProfileError: a key is missing, unknown or of the wrong type, a value is out of range, or the schema is newer.
+            With several of these it tells the first, and how many there are.
     """
-    top = _Table(origin, "top level", data)
-    schema = top.integer("schema", 1, 1_000_000)
-    if schema > SCHEMA:
-        raise ProfileError(f"{origin}: schema {schema} was seen, this edgekit reads up to {SCHEMA}. Update edgekit.")
-    profile_id = top.text("id")
-    if not set(profile_id) <= _ID_CHARACTERS or not profile_id[0].isalnum():
-        raise top.wrong("id", profile_id, "lower-case letters, digits, '-', '_' and '.'")
-    match, memory, thermal = top.table("match"), top.table("memory"), top.table("thermal")
-    profile = DeviceProfile(
-        schema=schema,
-        id=profile_id,
-        name=top.text("name"),
-        match=_match(match) if match else None,
-        clusters=tuple(_cluster(item) for item in top.tables("clusters")),
-        memory=_memory(memory) if memory else None,
-        accelerators=tuple(_accelerator(item) for item in top.tables("accelerators")),
-        delegates=_delegates(top),
-        threads=_threads(top.required_table("threads")),
-        runtimes=tuple(_runtime(item) for item in top.tables("runtimes")),
-        thermal=_thermal(thermal) if thermal else None,
-        origin=origin,
-        user=user,
-    )
-    top.finish()
+    profile, problems = check_profile(data, origin, user=user)
+    if profile is None:
+        more = len(problems) - 1
+        others = "1 more thing is" if more == 1 else f"{more} more things are"
+        advice = f" {others} wrong with it: edgekit devices validate lists everything." if more else ""
+        raise ProfileError(f"{problems[0]}{advice}")
     return profile
 
 
-def _match(table: _Table) -> MatchRules:
-    return table.done(
-        MatchRules(
-            system=table.texts("system"),
-            machine=table.texts("machine"),
-            device_tree_model=table.texts("device_tree_model"),
-            source=table.source(),
+def check_profile(
+    data: Mapping[str, Any], origin: str, *, user: bool
+) -> tuple[DeviceProfile | None, tuple[Problem, ...]]:
+    """Check what a TOML file holds, all of it.
+
+    Args:
+        data: the file as a dict.
+        origin: the file's name, for messages.
+        user: whether it is the user's own.
+
+    Returns:
+        The profile and nothing, or ``None`` and everything that is wrong.
+    """
+    problems: list[Problem] = []
+    schema = data.get("schema")
+    if not isinstance(schema, int) or isinstance(schema, bool) or not 1 <= schema <= _LATER:
+        schema = SCHEMA  # reading the key will say what is wrong with it
+    if schema > SCHEMA:
+        text = f"schema {schema} was seen, this edgekit reads up to {SCHEMA}. Update edgekit."
+        expected = f"a whole number from 1 to {SCHEMA}"
+        return None, (Problem(origin, "top level", "schema", str(schema), expected, text),)
+    top = Table(origin, "top level", data, schema, problems)
+    profile = _profile(top, origin, user)
+    return (None, tuple(problems)) if problems else (profile, ())
+
+
+def _profile(top: Table, origin: str, user: bool) -> DeviceProfile:
+    schema = top.integer("schema", 1, SCHEMA)
+    profile_id = top.text("id")
+    if profile_id and (not set(profile_id) <= _ID_CHARACTERS or not profile_id[0].isalnum()):
+        top.wrong("id", profile_id, "lower-case letters, digits, '-', '_' and '.'")
+    name = top.text("name")
+    role = top.choice("role", ROLES, default="machine")
+    match, memory, thermal = top.table("match"), top.table("memory"), top.table("thermal")
+    delegates = _delegates(top)
+    listed = tuple(dict.fromkeys(rule.kind for rule in delegates)) or KINDS
+    return top.done(
+        DeviceProfile(
+            schema=schema,
+            id=profile_id,
+            name=name,
+            role=role,
+            match=_match(match, role, schema) if match else None,
+            clusters=tuple(_cluster(item) for item in top.tables("clusters")),
+            memory=_memory(memory) if memory else None,
+            accelerators=tuple(_accelerator(item) for item in top.tables("accelerators")),
+            delegates=delegates,
+            # An accessory's fallbacks are the machine's delegates; a machine's are among those that it lists.
+            fallback=top.choices("fallback", KINDS if role == "accessory" else listed),
+            threads=_threads(top.required_table("threads")),
+            runtimes=tuple(_runtime(item) for item in top.tables("runtimes")),
+            thermal=_thermal(thermal) if thermal else None,
+            origin=origin,
+            user=user,
         )
     )
 
 
-def _cluster(table: _Table) -> Cluster:
+def _match(table: Table, role: str, schema: int) -> MatchRules:
+    rules = MatchRules(
+        system=table.texts("system"),
+        machine=table.texts("machine"),
+        device_tree_model=table.texts("device_tree_model"),
+        device_tree_compatible=table.texts("device_tree_compatible"),
+        cpu_flags=table.texts("cpu_flags"),
+        usb_ids=table.device_ids("usb_ids"),
+        pci_ids=table.device_ids("pci_ids"),
+        product=table.texts("product"),
+        source=table.source(),
+    )
+    given = [key for key in MatchRules._fields if key != "source" and table.has(key)]
+    if role == "accessory":
+        for key in given:
+            if key not in _ACCESSORY_RULES:
+                expected = f"{' or '.join(_ACCESSORY_RULES)}"
+                table.report(
+                    key, key, expected,
+                    f": the key {key!r} was seen. An accessory is recognised by {expected} alone: "
+                    "the machine that it is attached to has a profile of its own.",
+                )  # fmt: skip
+    if not given and schema >= 2:
+        expected = f"at least one of {', '.join(key for key in MatchRules._fields if key != 'source')}"
+        table.report(None, None, expected, f": no rule was seen, {expected} was expected (or no table [match] at all).")
+    return table.done(rules)
+
+
+def _cluster(table: Table) -> Cluster:
     return table.done(
         Cluster(
             name=table.text("name"),
@@ -100,12 +155,12 @@ def _cluster(table: _Table) -> Cluster:
     )
 
 
-def _memory(table: _Table) -> Memory:
+def _memory(table: Table) -> Memory:
     sizes = table.integers_or_unknown("sizes_bytes", 1024 * 1024, 1 << 50)
     return table.done(Memory(sizes, table.source()))
 
 
-def _accelerator(table: _Table) -> Accelerator:
+def _accelerator(table: Table) -> Accelerator:
     return table.done(
         Accelerator(
             name=table.text("name"),
@@ -116,27 +171,30 @@ def _accelerator(table: _Table) -> Accelerator:
     )
 
 
-def _delegates(top: _Table) -> tuple[DelegateRule, ...]:
+def _delegates(top: Table) -> tuple[DelegateRule, ...]:
     rules: list[DelegateRule] = []
-    for table in top.required_tables("delegates"):
+    for table in top.tables("delegates", required=True):
         kind = table.choice("kind", KINDS)
-        if any(rule.kind == kind for rule in rules):
-            raise table.wrong("kind", kind, "each delegate once")
-        needs = table.texts("needs", required=True)
-        for need in needs:
-            if need not in NEEDS:
-                raise table.wrong("needs", need, f"one of {', '.join(NEEDS)}")
-        rules.append(table.done(DelegateRule(kind, needs, table.texts("limits"), table.source())))
+        if any(rule.kind == kind for rule in rules) and table.has("kind"):
+            table.wrong("kind", kind, "each delegate once")
+        rule = DelegateRule(
+            kind=kind,
+            needs=table.choices("needs", NEEDS, required=True) or (),
+            limits=table.texts("limits"),
+            source=table.source(),
+            options=MappingProxyType(table.options("options")),
+        )
+        rules.append(table.done(rule))
     return tuple(rules)
 
 
-def _threads(table: _Table) -> ThreadAdvice:
+def _threads(table: Table) -> ThreadAdvice:
     default = table.integer("default", 1, 1024)
     worth_trying = table.integers("worth_trying", 1, 1024)
     return table.done(ThreadAdvice(default, worth_trying, table.source()))
 
 
-def _runtime(table: _Table) -> RuntimeWheel:
+def _runtime(table: Table) -> RuntimeWheel:
     return table.done(
         RuntimeWheel(
             package=table.text("package"),
@@ -144,11 +202,12 @@ def _runtime(table: _Table) -> RuntimeWheel:
             pythons=table.texts_or_unknown("pythons"),
             limits=table.texts("limits"),
             source=table.source(),
+            machines=table.texts_or_unknown("machines"),
         )
     )
 
 
-def _thermal(table: _Table) -> Thermal:
+def _thermal(table: Table) -> Thermal:
     return table.done(
         Thermal(
             throttle_from_c=table.number_or_unknown("throttle_from_c", -50, 200),
@@ -156,163 +215,3 @@ def _thermal(table: _Table) -> Thermal:
             source=table.source(),
         )
     )
-
-
-class _Table:
-    """One TOML table being read: each key once, with its type and range checked."""
-
-    def __init__(self, origin: str, name: str, data: Mapping[str, Any]) -> None:
-        self._origin = origin
-        self._name = name
-        self._data = data
-        self._read: list[str] = []
-        self._facts: list[object] = []
-
-    def wrong(self, key: str, seen: object, expected: str) -> ProfileError:
-        """The error for a value that is not right."""
-        shown = repr(seen)
-        shown = shown if len(shown) <= 80 else shown[:77] + "..."
-        return ProfileError(f"{self._origin}: {self._name}, key {key!r}: {shown} was seen, {expected} was expected.")
-
-    def _get(self, key: str, expected: str, *, required: bool) -> Any:
-        self._read.append(key)
-        if key not in self._data and required:
-            raise ProfileError(f"{self._origin}: {self._name}: the key {key!r} is missing, {expected} was expected.")
-        return self._data.get(key)
-
-    def text(self, key: str) -> str:
-        """A string that is not empty."""
-        return self._text(key, self._get(key, "a text", required=True))
-
-    def _text(self, key: str, value: object) -> str:
-        if not isinstance(value, str) or not value.strip():
-            raise self.wrong(key, value, "a text that is not empty")
-        return value
-
-    def choice(self, key: str, allowed: Sequence[str]) -> str:
-        """One of some words."""
-        expected = f"one of {', '.join(allowed)}"
-        value = self._get(key, expected, required=True)
-        if value not in allowed:
-            raise self.wrong(key, value, expected)
-        return str(value)
-
-    def texts(self, key: str, *, required: bool = False) -> tuple[str, ...]:
-        """A list of strings; empty when it is absent and need not be there."""
-        value = self._get(key, "a list of texts", required=required)
-        return () if value is None else self._texts(key, value)
-
-    def _texts(self, key: str, value: object) -> tuple[str, ...]:
-        if not isinstance(value, list):
-            raise self.wrong(key, value, "a list of texts")
-        return tuple(self._text(key, item) for item in value)
-
-    def integer(self, key: str, low: int, high: int) -> int:
-        """A whole number."""
-        value = self._get(key, f"a whole number from {low} to {high}", required=True)
-        return self._integer(key, value, low, high)
-
-    def _integer(self, key: str, value: object, low: int, high: int) -> int:
-        # A TOML boolean is a Python integer too, and is meant as something else.
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise self.wrong(key, value, f"a whole number from {low} to {high}")
-        return value
-
-    def integers(self, key: str, low: int, high: int) -> tuple[int, ...]:
-        """A list of at least one whole number."""
-        expected = f"a list of whole numbers from {low} to {high}"
-        return self._integers(key, self._get(key, expected, required=True), low, high)
-
-    def _integers(self, key: str, value: object, low: int, high: int) -> tuple[int, ...]:
-        if not isinstance(value, list) or not value:
-            raise self.wrong(key, value, f"a list of whole numbers from {low} to {high}")
-        return tuple(self._integer(key, item, low, high) for item in value)
-
-    def _fact(self, key: str, expected: str) -> Any:
-        """A value that may be unknown: ``None`` then."""
-        value = self._get(key, f"{expected}, or {UNKNOWN!r},", required=True)
-        value = None if value == UNKNOWN else value
-        self._facts.append(value)
-        return value
-
-    def integer_or_unknown(self, key: str, low: int, high: int) -> int | None:
-        """A whole number, or ``None`` for ``"unknown"``."""
-        value = self._fact(key, f"a whole number from {low} to {high}")
-        return None if value is None else self._integer(key, value, low, high)
-
-    def integers_or_unknown(self, key: str, low: int, high: int) -> tuple[int, ...] | None:
-        """A list of whole numbers, or ``None`` for ``"unknown"``."""
-        value = self._fact(key, f"a list of whole numbers from {low} to {high}")
-        return None if value is None else self._integers(key, value, low, high)
-
-    def texts_or_unknown(self, key: str) -> tuple[str, ...] | None:
-        """A list of strings, or ``None`` for ``"unknown"``."""
-        value = self._fact(key, "a list of texts")
-        return None if value is None else self._texts(key, value)
-
-    def number_or_unknown(self, key: str, low: float, high: float) -> float | None:
-        """A number, or ``None`` for ``"unknown"``."""
-        value = self._fact(key, f"a number from {low} to {high}")
-        if value is None:
-            return None
-        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-            raise self.wrong(key, value, f"a number from {low} to {high}")
-        return float(value)
-
-    def source(self) -> str:
-        """Where the facts of this table are known from."""
-        return self._text("source", self._get("source", "a text that says where this is known from", required=True))
-
-    def table(self, key: str) -> _Table | None:
-        """A table that may be absent."""
-        value = self._get(key, f"a table [{key}]", required=False)
-        return None if value is None else self._table(key, value)
-
-    def required_table(self, key: str) -> _Table:
-        """A table that must be there."""
-        return self._table(key, self._get(key, f"a table [{key}]", required=True))
-
-    def _table(self, key: str, value: object) -> _Table:
-        if not isinstance(value, dict):
-            raise self.wrong(key, value, f"a table [{key}]")
-        return _Table(self._origin, f"[{key}]", value)
-
-    def tables(self, key: str) -> list[_Table]:
-        """A list of tables that may be absent."""
-        value = self._get(key, f"tables [[{key}]]", required=False)
-        return [] if value is None else self._tables(key, value)
-
-    def required_tables(self, key: str) -> list[_Table]:
-        """A list of at least one table."""
-        return self._tables(key, self._get(key, f"at least one table [[{key}]]", required=True))
-
-    def _tables(self, key: str, value: object) -> list[_Table]:
-        if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
-            raise self.wrong(key, value, f"tables [[{key}]]")
-        return [_Table(self._origin, f"[[{key}]] number {number}", item) for number, item in enumerate(value, 1)]
-
-    def done(self, result: T) -> T:
-        """Pass the result on when every key of the table was known, and its facts have a source.
-
-        Raises:
-            ProfileError: there is a key that does not exist, or a fact of unknown source.
-        """
-        self.finish()
-        if self._data.get("source") == UNKNOWN and not (self._facts and all(fact is None for fact in self._facts)):
-            raise self.wrong(
-                "source", UNKNOWN, f"where the facts are known from (or {UNKNOWN!r} for each of the facts as well)"
-            )
-        return result
-
-    def finish(self) -> None:
-        """Refuse keys that do not exist: a misspelt one would be a fact that silently does not count.
-
-        Raises:
-            ProfileError: there is one.
-        """
-        for key in self._data:
-            if key not in self._read:
-                raise ProfileError(
-                    f"{self._origin}: {self._name}: the key {key!r} was seen, which does not exist.{closest(key, self._read)} "
-                    f"Keys that exist there: {', '.join(self._read)}."
-                )

@@ -6,18 +6,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from edgekit.records import Record
 
 #: Version of the file format. A reader takes files up to its own number.
-SCHEMA = 1
+SCHEMA = 2
 
 #: What stands in a file where a fact is not known.
 UNKNOWN = "unknown"
 
 #: What a delegate can need of a machine or of a model; ``resolver`` knows how each is checked.
-NEEDS: tuple[str, ...] = ("vulkan-driver", "opencl-library", "edgetpu-library", "edgetpu-device", "edgetpu-model")
+NEEDS: tuple[str, ...] = (
+    "vulkan-driver",
+    "opencl-library",
+    "edgetpu-library",
+    "edgetpu-device",
+    "edgetpu-model",
+    "npu-library",
+)
+
+#: ``machine``: a device that programs run on. ``accessory``: something attached to one, which never is the machine.
+ROLES: tuple[str, ...] = ("machine", "accessory")
 
 
 class MatchRules(Record):
@@ -25,14 +37,24 @@ class MatchRules(Record):
 
     Attributes:
         system: operating systems, one of them.
-        machine: architectures, one of them.
+        machine: architectures of the programs that run there, one of them.
         device_tree_model: beginnings of the board's name in whole words, one of them.
+        device_tree_compatible: names in the board's list of what it is compatible with, one of them.
+        cpu_flags: instruction set features in the kernel's words, all of them.
+        usb_ids: what is connected by USB, ``vvvv:pppp`` in lower case, one of them.
+        pci_ids: what is connected by PCI, ``vvvv:dddd`` in lower case, one of them.
+        product: beginnings of the product's name in whole words, one of them.
         source: where the rules are known from.
     """
 
     system: tuple[str, ...]
     machine: tuple[str, ...]
     device_tree_model: tuple[str, ...]
+    device_tree_compatible: tuple[str, ...]
+    cpu_flags: tuple[str, ...]
+    usb_ids: tuple[str, ...]
+    pci_ids: tuple[str, ...]
+    product: tuple[str, ...]
     source: str
 
 
@@ -90,12 +112,14 @@ class DelegateRule(Record):
         needs: what must be there, each one of ``NEEDS``.
         limits: what it does not do there, in sentences.
         source: where that is known from.
+        options: passed to the delegate as they are.
     """
 
     kind: str
     needs: tuple[str, ...]
     limits: tuple[str, ...]
     source: str
+    options: Mapping[str, str] = MappingProxyType({})
 
 
 class ThreadAdvice(Record):
@@ -121,6 +145,7 @@ class RuntimeWheel(Record):
         pythons: the Python versions that it has wheels for.
         limits: what to know before installing it, in sentences.
         source: where that is known from.
+        machines: the architectures of Python that it has wheels for.
     """
 
     package: str
@@ -128,6 +153,7 @@ class RuntimeWheel(Record):
     pythons: tuple[str, ...] | None
     limits: tuple[str, ...]
     source: str
+    machines: tuple[str, ...] | None = None
 
 
 class Thermal(Record):
@@ -151,11 +177,14 @@ class DeviceProfile(Record):
         schema: the version of the file format that the file was written in.
         id: what ``--device`` takes.
         name: what people call it.
+        role: one of ``ROLES``.
         match: how it is recognised; ``None`` when it never is, and must be named.
         clusters: its cores, by kind.
         memory: its memory.
         accelerators: what it has beside the CPU.
         delegates: the delegates to consider, best first.
+        fallback: what to go on with when the pick refuses to load, in this order; empty for nothing; ``None`` when the
+            profile does not say, which means the order of the delegates.
         threads: how many CPU threads to use.
         runtimes: interpreters that install there.
         thermal: where heat makes it slow.
@@ -166,11 +195,13 @@ class DeviceProfile(Record):
     schema: int
     id: str
     name: str
+    role: str
     match: MatchRules | None
     clusters: tuple[Cluster, ...]
     memory: Memory | None
     accelerators: tuple[Accelerator, ...]
     delegates: tuple[DelegateRule, ...]
+    fallback: tuple[str, ...] | None
     threads: ThreadAdvice
     runtimes: tuple[RuntimeWheel, ...]
     thermal: Thermal | None
@@ -188,4 +219,6 @@ def _plain(value: object) -> object:
         return {name: _plain(item) for name, item in value._asdict().items()}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return dict(value)
     return value

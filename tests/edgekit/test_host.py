@@ -1,19 +1,17 @@
-"""``edgekit.host``: facts from recorded trees, hostile trees, and this machine."""
+"""``edgekit.host``: every fact of recorded machines, and this machine."""
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
-import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import machine_trees as trees
 import pytest
+from recorded_machines import MACHINES, RecordedMachine
 
-from edgekit.host import READ_LIMIT_BYTES, Fact, HostFacts, read_host
+from edgekit.host import Fact, HostFacts, read_host
 
 
 def test_every_fact_of_a_raspberry_pi_5(tmp_path: Path) -> None:
@@ -47,6 +45,10 @@ def test_every_fact_of_a_raspberry_pi_5(tmp_path: Path) -> None:
         logical_cores=Fact(4, "/sys/devices/system/cpu/online"),
         memory_bytes=Fact(8_438_939_648, "/proc/meminfo (MemTotal)"),
         device_tree_model=Fact("Raspberry Pi 5 Model B Rev 1.0", "/proc/device-tree/model"),
+        device_tree_compatible=Fact(
+            ("raspberrypi,5-model-b", "brcm,bcm2712"), "/sys/firmware/devicetree/base/compatible"
+        ),
+        usb_ids=Fact(("1d6b:0002", "1d6b:0003"), "/sys/bus/usb/devices"),
         cpu_governor=Fact("ondemand", "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         temperature_c=Fact(48.85, "/sys/class/thermal/thermal_zone0/temp"),
         vulkan_drivers=Fact(
@@ -77,167 +79,34 @@ def test_every_fact_of_a_virtual_x86_64_machine(tmp_path: Path) -> None:
     )
 
 
-def test_two_kinds_of_cores_are_both_named(tmp_path: Path) -> None:
-    """A board with fast and slow cores names both; without kernel 6.1 the architecture comes from /proc/cpuinfo."""
-    facts = read_host(trees.plant(tmp_path, trees.BIG_LITTLE_BOARD))
-    assert facts.cpu_model == Fact("4x Cortex-A55 + 4x Cortex-A76", "/proc/cpuinfo (CPU part)")
-    assert facts.machine == Fact("aarch64", "/proc/cpuinfo (CPU architecture)")
-    assert facts.logical_cores == Fact(8, "/proc/cpuinfo (processor)")
-    assert facts.temperature_c == Fact(41.615, "/sys/class/thermal/thermal_zone0/temp")
-
-
-def test_an_unknown_arm_core_keeps_its_numbers(tmp_path: Path) -> None:
-    """A part number that edgekit has no name for is shown as it is."""
-    cpuinfo = "processor\t: 0\nCPU implementer\t: 0x61\nCPU part\t: 0x022\n"
-    facts = read_host(trees.plant(tmp_path, {"proc/cpuinfo": cpuinfo}))
-    assert facts.cpu_model == Fact("1x implementer 0x61 part 0x22", "/proc/cpuinfo (CPU part)")
-
-
-def test_edge_tpu_on_usb_and_its_library(tmp_path: Path) -> None:
-    """A Coral USB Accelerator is found by its ids, and libedgetpu in the architecture's library folder."""
-    facts = read_host(trees.plant(tmp_path, {**trees.RASPBERRY_PI_5, **trees.CORAL_USB}))
-    assert facts.edgetpu_devices == Fact(("USB 18d1:9302 at 2-1",), "/sys/bus/usb/devices")
-    path = "/usr/lib/aarch64-linux-gnu/libedgetpu.so.1"
-    assert facts.edgetpu_library == Fact(path, path)
-
-
-def test_edge_tpu_before_its_firmware_and_on_pcie(tmp_path: Path) -> None:
-    """The ids before the firmware is loaded count too, and so does a PCIe device node."""
-    usb = "sys/bus/usb/devices/1-1.2"
-    files = {f"{usb}/idVendor": "1a6e\n", f"{usb}/idProduct": "089a\n", "dev/apex_0": "", "dev/null": ""}
-    facts = read_host(trees.plant(tmp_path, files))
-    assert facts.edgetpu_devices == Fact(
-        ("USB 1a6e:089a at 1-1.2", "PCIe /dev/apex_0"), "/sys/bus/usb/devices and /dev"
-    )
-
-
-def test_a_library_that_only_the_linker_cache_knows(tmp_path: Path) -> None:
-    """A library in a folder of /etc/ld.so.conf.d is found through /etc/ld.so.cache."""
-    cache = b"glibc-ld.so.cache1.1\0libOpenCL.so.1\0/opt/vendor/lib/libOpenCL.so.1\0libz.so.1\0/lib/libz.so.1\0"
-    files = {"etc/ld.so.cache": cache, "opt/vendor/lib/libOpenCL.so.1": b"\x7fELF"}
-    facts = read_host(trees.plant(tmp_path, files))
-    assert facts.opencl_library == Fact("/opt/vendor/lib/libOpenCL.so.1", "/etc/ld.so.cache")
-
-
-def test_a_library_that_was_removed_after_the_linker_cache_was_written(tmp_path: Path) -> None:
-    """A path in /etc/ld.so.cache without its file is no library."""
-    cache = b"glibc-ld.so.cache1.1\0libOpenCL.so.1\0/opt/vendor/lib/libOpenCL.so.1\0"
-    assert read_host(trees.plant(tmp_path, {"etc/ld.so.cache": cache})) == HostFacts()
-
-
-def test_android_vendor_opencl(tmp_path: Path) -> None:
-    """Android keeps the OpenCL library in the vendor's folder."""
-    facts = read_host(trees.plant(tmp_path, {"vendor/lib64/libOpenCL.so": b"\x7fELF"}))
-    assert facts.opencl_library == Fact("/vendor/lib64/libOpenCL.so", "/vendor/lib64/libOpenCL.so")
-
-
-def test_the_processors_own_temperature_is_preferred(tmp_path: Path) -> None:
-    """Of several thermal zones the processor's is taken, wherever it stands."""
-    base = "sys/class/thermal/thermal_zone"
-    files = {f"{base}0/type": "acpitz\n", f"{base}0/temp": "27800\n", f"{base}1/type": "x86_pkg_temp\n"}
-    facts = read_host(trees.plant(tmp_path, {**files, f"{base}1/temp": "61000\n"}))
-    assert facts.temperature_c == Fact(61.0, "/sys/class/thermal/thermal_zone1/temp")
-
-
 def test_missing_files_are_unknown_facts(tmp_path: Path) -> None:
     """An empty root, and one that does not exist, tell nothing."""
     assert read_host(tmp_path) == HostFacts()
     assert read_host(tmp_path / "nothing here") == HostFacts()
 
 
-def _directory(path: Path) -> None:
-    path.mkdir()
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
+def test_each_fact_says_where_it_was_read(tmp_path: Path, machine: RecordedMachine) -> None:
+    """The source of every fact of every recorded machine begins with a file or folder that the tree has."""
+    facts = read_host(trees.plant(tmp_path, machine.files))
+    sources = {name: fact.source for name, fact in facts.items() if fact is not None}
+    inside = {name: _first_path(source) for name, source in sources.items()}
+    assert {name: path for name, path in inside.items() if not _is_in(tmp_path, path)} == {}
+    assert len(sources) >= 2
 
 
-def _named_pipe(path: Path) -> None:
-    os.mkfifo(path)
+def _first_path(source: str) -> str:
+    return source.partition(" ")[0].rstrip(",;")
 
 
-def _link_to_itself(path: Path) -> None:
-    path.symlink_to(path.name)
-
-
-def _random_bytes(path: Path) -> None:
-    path.write_bytes(bytes(range(256)) * 300)
-
-
-def _text_without_meaning(path: Path) -> None:
-    path.write_text("processor: \x1b[31m\nMemTotal: many kB\nCPU part : 0xZZ\n: :\n\n")
-
-
-def _empty(path: Path) -> None:
-    path.touch()
-
-
-def _huge(path: Path) -> None:
-    path.touch()
-    os.truncate(path, 64 * 2**30)  # sparse: it takes no room on the disk
-
-
-@pytest.mark.parametrize(
-    "spoil", [_directory, _named_pipe, _link_to_itself, _random_bytes, _text_without_meaning, _empty, _huge]
-)
-def test_spoilt_files_are_unknown_facts(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
-    """Each file of a recorded tree replaced by something hostile: nothing is known, nothing raises or hangs."""
-    for name in trees.RASPBERRY_PI_5:
-        path = tmp_path / name
-        if path.suffix not in (".json", ".so"):  # of these only the names are read
-            path.parent.mkdir(parents=True, exist_ok=True)
-            spoil(path)
-    assert read_host(tmp_path) == HostFacts()
-
-
-def test_huge_files_are_read_only_in_part(tmp_path: Path) -> None:
-    """A file of 64 GiB costs no more memory than the limit for one file, and the fact at its start is found."""
-    path = trees.plant(tmp_path, {"proc/meminfo": "MemTotal:        8241152 kB\n"}) / "proc" / "meminfo"
-    os.truncate(path, 64 * 2**30)
-    tracemalloc.start()
-    facts = read_host(tmp_path)
-    _, peak_bytes = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert facts.memory_bytes == Fact(8_438_939_648, "/proc/meminfo (MemTotal)")
-    assert peak_bytes < 16 * READ_LIMIT_BYTES
-
-
-def test_unreadable_files_are_unknown_facts_and_the_others_stay() -> None:
-    """A file without read permission is skipped; root gives up its rights for the moment, since it may read everything."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = trees.plant(Path(folder), trees.RASPBERRY_PI_5)
-        root.chmod(0o755)
-        (root / "proc" / "meminfo").chmod(0)
-        (root / "sys" / "bus").chmod(0)
-        user = os.geteuid()
-        if user == 0:
-            os.seteuid(65_534)
-        try:
-            facts = read_host(root)
-        finally:
-            os.seteuid(user)
-            (root / "sys" / "bus").chmod(0o755)
-    assert facts.memory_bytes is None
-    assert facts.edgetpu_devices is None
-    assert facts.cpu_model == Fact("4x Cortex-A76", "/proc/cpuinfo (CPU part)")
-
-
-@pytest.mark.parametrize("text", ["999999999", "-400000", "48.85", "hot", "1" * 300])
-def test_impossible_temperatures_are_unknown(tmp_path: Path, text: str) -> None:
-    """A temperature outside what a chip survives, or no number, is not a fact."""
-    assert read_host(trees.plant(tmp_path, {"sys/class/thermal/thermal_zone0/temp": text})) == HostFacts()
-
-
-@pytest.mark.parametrize("text", ["3-0", "0-99999999", "a-b", "0-3,x", "-1"])
-def test_impossible_processor_lists_are_unknown(tmp_path: Path, text: str) -> None:
-    """A list of processors that makes no sense is not a fact."""
-    assert read_host(trees.plant(tmp_path, {"sys/devices/system/cpu/online": text})) == HostFacts()
-
-
-def test_a_link_out_of_a_recorded_tree_is_not_followed(tmp_path: Path) -> None:
-    """Recordings keep absolute links; following one would tell of this machine."""
-    outside = trees.plant(tmp_path / "outside", {"model": b"Raspberry Pi 5 Model B Rev 1.0\0"})
-    root = trees.plant(tmp_path / "root", {"sys/firmware/devicetree/base/model": b"Another board\0"})
-    (root / "proc").mkdir()
-    (root / "proc" / "device-tree").symlink_to(outside)
-    assert read_host(root).device_tree_model == Fact("Another board", "/sys/firmware/devicetree/base/model")
+def _is_in(root: Path, path: str) -> bool:
+    """Whether the tree has it; an absolute link of the tree starts at its root."""
+    here = root
+    for part in path.strip("/").split("/"):
+        here = here / part
+        if here.is_symlink() and here.readlink().is_absolute():
+            here = root / str(here.readlink())[1:]
+    return here.exists()
 
 
 def test_this_machine() -> None:
@@ -245,30 +114,13 @@ def test_this_machine() -> None:
     facts = read_host()
     assert facts.system == Fact(os.uname().sysname, "uname")
     assert facts.machine == Fact(os.uname().machine, "uname")
-    assert facts.logical_cores == Fact(len(os.sched_getaffinity(0)), "sched_getaffinity")
+    assert facts.logical_cores is not None
+    assert 1 <= facts.logical_cores.value <= len(os.sched_getaffinity(0))
+    assert facts.userland is not None
+    assert facts.userland.source == "/proc/self/exe (ELF header)"
+    assert facts.architecture == facts.userland
     assert facts.memory_bytes is not None
     assert facts.memory_bytes.value > 2**28
-
-
-def test_named_vulkan_drivers_hide_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With VK_DRIVER_FILES the Vulkan loader uses those files and no others; one that is missing is no driver."""
-    driver = tmp_path / "driver.json"
-    driver.write_text("{}")
-    monkeypatch.setenv("VK_DRIVER_FILES", f"{driver}{os.pathsep}{tmp_path / 'missing.json'}")
-    assert read_host().vulkan_drivers == Fact((str(driver),), "VK_DRIVER_FILES")
-    driver.unlink()
-    assert read_host().vulkan_drivers is None
-
-
-def test_vulkan_drivers_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On this machine the folders that XDG variables name are searched too."""
-    monkeypatch.delenv("VK_DRIVER_FILES", raising=False)
-    monkeypatch.delenv("VK_ICD_FILENAMES", raising=False)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    trees.plant(tmp_path, {"vulkan/icd.d/mine.json": "{}", "vulkan/icd.d/notes.txt": ""})
-    drivers = read_host().vulkan_drivers
-    assert drivers is not None
-    assert [path for path in drivers.value if path.startswith(str(tmp_path))] == [f"{tmp_path}/vulkan/icd.d/mine.json"]
 
 
 def test_no_program_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,3 +143,11 @@ def test_to_json(tmp_path: Path) -> None:
     assert facts["edgetpu_devices"] == {"value": ["USB 18d1:9302 at 2-1"], "source": "/sys/bus/usb/devices"}
     assert facts["temperature_c"] is None
     assert list(facts) == [name for name, _ in HostFacts().items()]
+
+
+def test_the_kernels_architecture_stands_in_for_the_programs() -> None:
+    """Where the programs' architecture is not known, the kernel's decides."""
+    kernel = Fact("aarch64", "uname")
+    assert HostFacts(machine=kernel).architecture == kernel
+    assert HostFacts(machine=kernel, userland=Fact("armv7l", "/bin/sh")).architecture == Fact("armv7l", "/bin/sh")
+    assert HostFacts().architecture is None

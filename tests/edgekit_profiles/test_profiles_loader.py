@@ -1,61 +1,19 @@
-"""``edgekit_profiles.loader``: edgekit's own profiles, the user's, and what is wrong with a file."""
+"""``edgekit_profiles.loader``: where profiles lie, the user's own, and files that cannot be read."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from profile_texts import GADGET, MINE, MINE_OF_SCHEMA_1
 
-import edgekit_profiles
 from edgekit.errors import ProfileError
-from edgekit.runtime.delegates import KINDS
 from edgekit_profiles import list_profiles, load_profile
-from edgekit_profiles.loader import profile_files, user_folder
-from edgekit_profiles.profile import NEEDS, SCHEMA, UNKNOWN, Accelerator, Cluster, Memory, Thermal
-from edgekit_profiles.resolver import _CHECKS
-
-DATA = Path(edgekit_profiles.__file__).parent / "data"
-
-MINE = """
-schema = 1
-id = "mine"
-name = "My board"
-
-[match]
-machine = ["aarch64"]
-device_tree_model = ["My Board"]
-source = "its boot log"
-
-[[clusters]]
-name = "cores"
-cores = 2
-max_hz = 1_000_000_000
-features = "unknown"
-source = "its data sheet"
-
-[memory]
-sizes_bytes = [536_870_912]
-source = "its data sheet"
-
-[[delegates]]
-kind = "xnnpack"
-needs = []
-source = "tried"
-
-[threads]
-default = 2
-worth_trying = [1, 2]
-source = "measured"
-
-[thermal]
-throttle_from_c = "unknown"
-limit_c = 95
-source = "its data sheet"
-"""
+from edgekit_profiles.loader import ProfileFile, glance, profile_files, user_folder
+from edgekit_profiles.profile import Cluster, Thermal
 
 
 @pytest.fixture(autouse=True)
@@ -67,99 +25,24 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_ids_of_edgekits_own_profiles() -> None:
-    """What is delivered; each loads, and is not the user's."""
-    profiles = list_profiles()
-    assert [item.id for item in profiles] == ["generic-aarch64-linux", "generic-x86_64-linux", "raspberry-pi-5"]
-    assert [item.user for item in profiles] == [False, False, False]
-
-
-def test_every_fact_of_edgekits_own_profiles_has_a_source() -> None:
-    """A source that is "unknown" stands only beside facts that are unknown (the loader refuses the rest)."""
-    for profile in list_profiles():
-        parts = [
-            profile.match, *profile.clusters, profile.memory, *profile.accelerators, *profile.delegates, profile.threads,
-            *profile.runtimes, profile.thermal,
-        ]  # fmt: skip
-        for part in parts:
-            assert part is not None
-            facts = [value for name, value in part._asdict().items() if name not in ("name", "source")]
-            assert part.source != UNKNOWN or facts == [None] * len(facts)
-            assert len(part.source) >= len(UNKNOWN)
-
-
-def test_edgekits_own_profiles_know_every_delegate() -> None:
-    """Each lists all delegates, so that a plan gives a reason that fits the device for each."""
-    for profile in list_profiles():
-        assert sorted(rule.kind for rule in profile.delegates) == sorted(KINDS)
-
-
-def test_every_need_is_checked_by_the_resolver() -> None:
-    """A need that a profile can name is one that the resolver knows how to check."""
-    assert sorted(_CHECKS) == sorted(NEEDS)
-
-
-def test_the_facts_of_a_raspberry_pi_5() -> None:
-    """Facts reach the profile with their units and sources."""
-    profile = load_profile("raspberry-pi-5")
-    assert profile.schema == SCHEMA
-    assert profile.name == "Raspberry Pi 5"
-    (cluster,) = profile.clusters
-    assert cluster == Cluster(
-        "Arm Cortex-A76 (Broadcom BCM2712)", 4, 2_400_000_000, ("asimd", "asimddp", "asimdhp", "fphp"), cluster.source
-    )
-    assert profile.memory == Memory(tuple(gib * 2**30 for gib in (1, 2, 4, 8, 16)), profile.memory.source)  # type: ignore[union-attr]  # compared as a whole
-    assert profile.thermal == Thermal(80.0, 85.0, profile.thermal.source)  # type: ignore[union-attr]  # compared as a whole
-    assert "raspberrypi.com/documentation" in profile.thermal.source
-    (gpu,) = profile.accelerators
-    assert gpu == Accelerator("VideoCore VII (V3D 7.1)", "gpu", ("Vulkan", "OpenGL ES 3.1"), gpu.source)
-    assert [rule.kind for rule in profile.delegates] == ["edgetpu", "xnnpack", "gpu", "none"]
-    assert [item.package for item in profile.runtimes] == ["ai-edge-litert", "tflite-runtime"]
-    assert profile.threads.default == 4
-
-
-def test_the_readme_explains_every_key() -> None:
-    """Each key that a file can have stands in the table of its section of data/README.md."""
-    text = (DATA / "README.md").read_text(encoding="utf-8")
-    sections = {
-        part.split("\n", 1)[0].split("`")[1] if "`" in part.split("\n", 1)[0] else "": part
-        for part in text.split("\n## ")
-    }
-    assert sorted(sections) == sorted(
-        ["", "[[accelerators]]", "[[clusters]]", "[[delegates]]", "[[runtimes]]", "[match]", "[memory]", "[thermal]", "[threads]"]
-    )  # fmt: skip
-    profile = load_profile("raspberry-pi-5")
-    parts = {
-        "[match]": profile.match, "[[clusters]]": profile.clusters[0], "[memory]": profile.memory,
-        "[[accelerators]]": profile.accelerators[0], "[[delegates]]": profile.delegates[0], "[threads]": profile.threads,
-        "[[runtimes]]": profile.runtimes[0], "[thermal]": profile.thermal,
-    }  # fmt: skip
-    for section, part in parts.items():
-        assert part is not None
-        explained = [line.split("`")[1] for line in sections[section].split("\n") if line.startswith("| `")]
-        assert sorted(explained) == sorted(part._fields)
-
-
 def test_a_users_own_profile(own_folder: Path) -> None:
     """A file in the folder of own profiles is listed and loads; what it does not know is ``None``."""
+    ours = [item.id for item in list_profiles()]
     (own_folder / "mine.toml").write_text(MINE)
     (own_folder / "notes.txt").write_text("not a profile")
-    assert [item.id for item in list_profiles()] == [
-        "generic-aarch64-linux", "generic-x86_64-linux", "mine", "raspberry-pi-5",
-    ]  # fmt: skip
+    assert [item.id for item in list_profiles()] == sorted([*ours, "mine"])
     profile = load_profile("mine")
     assert profile.user
     assert profile.origin == str(own_folder / "mine.toml")
     assert profile.clusters == (Cluster("cores", 2, 1_000_000_000, None, "its data sheet"),)
     assert profile.thermal == Thermal(None, 95.0, "its data sheet")
-    assert profile.accelerators == ()
 
 
 def test_a_users_own_profile_wins_by_id(own_folder: Path) -> None:
-    """Of two files with the same id the user's is loaded."""
-    (own_folder / "raspberry-pi-5.toml").write_text(MINE.replace('id = "mine"', 'id = "raspberry-pi-5"'))
+    """Of two files with the same id the user's is loaded, also one of an older schema."""
+    (own_folder / "raspberry-pi-5.toml").write_text(MINE_OF_SCHEMA_1.replace('id = "mine"', 'id = "raspberry-pi-5"'))
     assert load_profile("raspberry-pi-5").name == "My board"
-    assert [item.user for item in profile_files()] == [False, False, True]
+    assert [item.id for item in profile_files() if item.user] == ["raspberry-pi-5"]
 
 
 def test_a_profile_by_its_path(tmp_path: Path) -> None:
@@ -186,85 +69,33 @@ def test_an_unknown_id(own_folder: Path) -> None:
     with pytest.raises(ProfileError) as caught:
         load_profile("rasberry-pi-5")
     assert str(caught.value) == (
-        "unknown device 'rasberry-pi-5'. Did you mean 'raspberry-pi-5'? Known devices: generic-aarch64-linux, "
-        f"generic-x86_64-linux, raspberry-pi-5. Your own go as TOML files into {own_folder}."
+        f"unknown device 'rasberry-pi-5'. Did you mean 'raspberry-pi-5'? Known devices: "
+        f"{', '.join(item.id for item in profile_files())}. Your own go as TOML files into {own_folder}."
     )
 
 
-@dataclass(frozen=True)
-class Wrong:
-    """A profile that is wrong: what is replaced in ``MINE`` by what, and what the message says."""
-
-    name: str
-    old: str
-    new: str
-    message: str
-
-
-WRONG = (
-    Wrong("no schema", "schema = 1", "", "top level: the key 'schema' is missing, a whole number from 1"),
-    Wrong("newer schema", "schema = 1", "schema = 2", "schema 2 was seen, this edgekit reads up to 1. Update edgekit."),
-    Wrong("schema is text", "schema = 1", 'schema = "1"', "top level, key 'schema': '1' was seen, a whole number"),
-    Wrong("no name", 'name = "My board"', "", "top level: the key 'name' is missing, a text was expected"),
-    Wrong("empty name", 'name = "My board"', 'name = " "', "top level, key 'name': ' ' was seen, a text that is not empty"),
-    Wrong("id with capitals", 'id = "mine"', 'id = "Mine!"', "top level, key 'id': 'Mine!' was seen, lower-case letters"),
-    Wrong("misspelt key", "max_hz = 1_000_000_000", "max_hertz = 1", "[[clusters]] number 1: the key 'max_hz' is missing"),
-    Wrong(
-        "key too many", "cores = 2", "cores = 2\nmax_mhz = 1000",
-        "[[clusters]] number 1: the key 'max_mhz' was seen, which does not exist. Did you mean 'max_hz'? Keys that exist",
-    ),
-    Wrong(
-        "table too many", "[thermal]", "[termal]",
-        "top level: the key 'termal' was seen, which does not exist. Did you mean 'thermal'?",
-    ),
-    Wrong(
-        "megahertz for hertz", "1_000_000_000", "1000",
-        "[[clusters]] number 1, key 'max_hz': 1000 was seen, a whole number from 1000000 to 100000000000 was expected",
-    ),
-    Wrong(
-        "millidegrees for degrees", "limit_c = 95", "limit_c = 95_000",
-        "[thermal], key 'limit_c': 95000 was seen, a number from -50 to 200 was expected",
-    ),
-    Wrong("not a number", "limit_c = 95", "limit_c = nan", "[thermal], key 'limit_c': nan was seen, a number from"),
-    Wrong("a boolean for a number", "cores = 2", "cores = true", "key 'cores': True was seen, a whole number from 1 to 4096"),
-    Wrong("text for a list", 'machine = ["aarch64"]', 'machine = "aarch64"', "[match], key 'machine': 'aarch64' was seen, a list"),
-    Wrong("numbers in a list of texts", '["aarch64"]', "[64]", "[match], key 'machine': 64 was seen, a text that is not empty"),
-    Wrong("empty list", "worth_trying = [1, 2]", "worth_trying = []", "[threads], key 'worth_trying': [] was seen, a list of"),
-    Wrong("unknown delegate", '"xnnpack"', '"xnpack"', "[[delegates]] number 1, key 'kind': 'xnpack' was seen, one of xnnpack, none"),
-    Wrong("unknown need", "needs = []", 'needs = ["luck"]', "[[delegates]] number 1, key 'needs': 'luck' was seen, one of vulkan"),
-    Wrong("no needs", "needs = []", "", "[[delegates]] number 1: the key 'needs' is missing, a list of texts was expected"),
-    Wrong(
-        "delegate twice", "[threads]", '[[delegates]]\nkind = "xnnpack"\nneeds = []\nsource = "tried"\n[threads]',
-        "[[delegates]] number 2, key 'kind': 'xnnpack' was seen, each delegate once was expected",
-    ),
-    Wrong("a table for a list of tables", "[[delegates]]", "[delegates]", "top level, key 'delegates': {'kind': 'xnnpack'"),
-    Wrong("a list of tables for a table", "[threads]", "[[threads]]", "top level, key 'threads': [{'default': 2"),
-    Wrong("no source", 'source = "measured"', "", "[threads]: the key 'source' is missing, a text that says where this is"),
-    Wrong("a fact of unknown source", 'source = "measured"', 'source = "unknown"', "[threads], key 'source': 'unknown' was seen"),
-    Wrong("one fact of unknown source", 'source = "its data sheet"\n\n[memory]', 'source = "unknown"\n\n[memory]', "number 1, key 'source'"),
-    Wrong("not TOML", "schema = 1", "schema: 1", "is not valid TOML: "),
-    Wrong("nested too deeply", "schema = 1", "x = " + "[" * 100_000, "is not valid TOML for edgekit: it is nested too deeply."),
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.name)
-def test_a_wrong_file(own_folder: Path, wrong: Wrong) -> None:
-    """The message names the file, the table and the key, what was seen and what was expected."""
-    assert wrong.old in MINE
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("schema = 2", "schema: 2", "is not valid TOML: "),
+        ("schema = 2", "x = " + "[" * 100_000, "is not valid TOML for edgekit: it is nested too deeply."),
+        ("schema = 2", "schema = 3", ": schema 3 was seen, this edgekit reads up to 2. Update edgekit."),
+        (
+            "cores = 2",
+            "cores = 0",
+            ": [[clusters]] number 1, key 'cores': 0 was seen, a whole number from 1 to 4096 was",
+        ),
+    ],
+    ids=["not TOML", "nested too deeply", "newer schema", "wrong value"],
+)
+def test_a_wrong_file(own_folder: Path, old: str, new: str, message: str) -> None:
+    """The message begins with the file."""
     path = own_folder / "mine.toml"
-    path.write_text(MINE.replace(wrong.old, wrong.new, 1))
+    path.write_text(MINE.replace(old, new, 1))
     with pytest.raises(ProfileError) as caught:
         load_profile("mine")
     assert str(caught.value).startswith(str(path))
-    assert wrong.message in str(caught.value)
-
-
-def test_no_delegates(own_folder: Path) -> None:
-    """A profile without delegates is no help."""
-    start, end = MINE.index("[[delegates]]"), MINE.index("[threads]")
-    (own_folder / "mine.toml").write_text(MINE[:start] + MINE[end:])
-    with pytest.raises(ProfileError, match=r"the key 'delegates' is missing, at least one table \[\[delegates\]\]"):
-        load_profile("mine")
+    assert message in str(caught.value)
 
 
 def test_a_file_whose_name_is_not_its_id(own_folder: Path) -> None:
@@ -275,7 +106,7 @@ def test_a_file_whose_name_is_not_its_id(own_folder: Path) -> None:
 
 
 def test_files_that_are_not_text(own_folder: Path) -> None:
-    """Bytes that are not UTF-8, a folder, a file that is much too large, a missing file."""
+    """Bytes that are not UTF-8, a folder, a file that is much too large, a missing file, a name that no file can have."""
     path = own_folder / "mine.toml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ProfileError, match=r"is not UTF-8 text \(byte 0\): a TOML file was expected"):
@@ -289,6 +120,46 @@ def test_files_that_are_not_text(own_folder: Path) -> None:
         load_profile("mine")
     with pytest.raises(ProfileError, match=r"no such device profile: .*missing\.toml"):
         load_profile(own_folder / "missing.toml")
+    with pytest.raises(ProfileError, match=r"cannot read the device profile .*: embedded null byte"):
+        load_profile("my\0board.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (MINE_OF_SCHEMA_1, {"machine": ("aarch64",), "device_tree_model": ("My Board",)}),
+        (MINE_OF_SCHEMA_1.replace("\n", "\r\n"), {"machine": ("aarch64",), "device_tree_model": ("My Board",)}),
+        (GADGET, {"usb_ids": ("0bda:2838",), "role": ("accessory",)}),
+        (GADGET.replace('"0bda:2838"]', '"0bda:2838", "0bda:2832"]'), {"usb_ids": ("0bda:2838", "0bda:2832"), "role": ("accessory",)}),
+        (GADGET.replace("usb_ids", "# a comment = []\nusb_ids"), {"usb_ids": ("0bda:2838",), "role": ("accessory",)}),
+        (GADGET.replace("[match]", "[match] # rules"), None),
+        (GADGET.replace('["0bda:2838"]', '[\n"0bda:2838"]'), None),
+        (GADGET.replace('["0bda:2838"]', '["0bda:2838"] # a comment'), None),
+        (GADGET.replace('["0bda:2838"]', "['0bda:2838']"), None),
+        (GADGET.replace("0bda:2838", "\\u0030bda:2838"), None),
+        (GADGET.replace("usb_ids =", '"usb_ids" ='), None),
+        (GADGET.replace("usb_ids =", "  usb_ids ="), None),
+        (GADGET.replace("usb_ids = ", "usb_ids="), None),
+        (GADGET + "#" * 40_000, None),
+        (GADGET.replace('"My gadget"', '"""\n[match]\nusb_ids = ["aaaa:bbbb"]\n"""'), None),
+        ("not a profile", None),
+    ],
+    ids=[
+        "two rules", "lines of Windows", "an accessory", "two ids", "a comment line", "a comment behind the table's name",
+        "several lines", "a comment behind a rule", "other quotation marks", "an escape", "a quoted key",
+        "a key behind spaces", "no spaces", "a long file", "a table's name in a text", "no rules",
+    ],
+)  # fmt: skip
+def test_a_glance_at_a_file(own_folder: Path, text: str, expected: dict[str, tuple[str, ...]] | None) -> None:
+    """The rules in edgekit's own way of writing them; whatever is written otherwise must be parsed."""
+    path = own_folder / "mine.toml"
+    path.write_bytes(text.encode())
+    assert glance(ProfileFile("mine", str(path), True)) == expected
+
+
+def test_a_glance_at_a_file_that_is_not_there(own_folder: Path) -> None:
+    """Loading it says what is wrong."""
+    assert glance(ProfileFile("mine", str(own_folder / "mine.toml"), True)) is None
 
 
 def test_to_json() -> None:

@@ -93,10 +93,27 @@ CORAL_USB: dict[str, str | bytes] = {
 }
 
 
+class Link(str):
+    """A symbolic link in a tree, with what it points to."""
+
+    __slots__ = ()
+
+
+def elf(architecture: str) -> bytes:
+    """The start of a program for an architecture: the ELF header's fields as <elf.h> has them."""
+    machine, bits = {"aarch64": (183, 2), "armv7l": (40, 1), "x86_64": (62, 2), "i686": (3, 1), "riscv64": (243, 2)}[
+        architecture
+    ]
+    return b"\x7fELF" + bytes((bits, 1, 1, 0)) + bytes(8) + (3).to_bytes(2, "little") + machine.to_bytes(2, "little")
+
+
 def plant(root: Path, files: Mapping[str, str | bytes]) -> Path:
-    """Write a tree's files below a folder and return the folder."""
+    """Write a tree's files and links below a folder and return the folder."""
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        if isinstance(content, Link):
+            path.symlink_to(content)
+        else:
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
     return root
