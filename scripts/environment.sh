@@ -14,6 +14,22 @@ find_python() {
     return 1
 }
 
+# system_package FILE PACKAGE: installs the package where the file is missing and this user may; else says what to do, and the tests
+# that need it skip with that reason.
+system_package() {
+    if [ -e "$1" ]; then
+        return 0
+    fi
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        echo "Installing $2 …" >&2
+        apt-get update -qq >&2 || true
+        if DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >&2; then
+            return 0
+        fi
+    fi
+    echo "$1 is missing, and some tests need it: sudo apt-get install --no-install-recommends $2" >&2
+}
+
 # ensure FOLDER EXTRAS MODE: a virtual environment with edgekit and its extras.
 # MODE editable: the tree itself. MODE wheel: a wheel built from the tree, installed anew at each call.
 # What is there already is not fetched again, so that a second run needs no network.
