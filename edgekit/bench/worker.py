@@ -1,12 +1,15 @@
-"""Measures one case in a process of its own: ``python -m edgekit.bench.worker``, request on stdin, result on stdout.
+"""Measures one case in a process of its own: ``python -m edgekit.bench.worker``, request on stdin, answers on stdout.
 
-The request is a JSON object: ``model`` (a path), ``delegate``, ``device``, ``threads``, ``engine`` (as in
-``edgekit.load``), ``runs``, ``warmup``, ``seed``. The result is a ``Launch``, or ``{"error": …}`` with exit code 1.
+The request is a JSON object: ``model`` (a path), ``case`` (a ``Case``), ``runs`` and ``warmup`` (a number, or ``null`` for as many
+as it takes), ``seed``, ``samples`` (a path that ``save_samples`` wrote, or ``null`` for random inputs), ``least_s`` (of a scenario with
+several workers), ``confirms`` (whether the case's rate is one that a search found), ``meter_csv`` (see ``benchmark``). The answers are JSON objects, one on a
+line: ``{"progress": [step, done, total]}`` any number of times, then a ``Launch``, or ``{"error": …}`` with exit code 1.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import json
 import os
@@ -14,83 +17,109 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit.api import load
-from edgekit.bench.inputs import random_inputs
-from edgekit.bench.results import Launch
+from edgekit.bench import phases
+from edgekit.bench.energy import Meter
+from edgekit.bench.inputs import load_samples, random_inputs
+from edgekit.bench.launch import SINGLE_STREAM, Case, Launch
+from edgekit.bench.memory import resident_bytes
 from edgekit.errors import EdgekitError
 from edgekit.runtime.engines import ENGINES, installed
-from edgekit.runtime.latency import RunRecord
 from edgekit.runtime.session import Session
 
+if TYPE_CHECKING:
+    from edgekit.bench.scenarios import Tell
 
-def measure(request: Mapping[str, Any]) -> Launch:
+_clock = time.perf_counter_ns
+
+
+def measure(request: Mapping[str, Any], tell: Tell) -> Launch:
     """Load the model and run it, in the calls that an application would make.
 
     Args:
         request: see the module.
+        tell: called as ``tell(step, done, total)``.
 
     Raises:
         EdgekitError: the model cannot be loaded or run here.
     """
-    clock = time.perf_counter_ns
     started_unix_s = time.time()
-    engine_import_ns = _import_engine(request["engine"])
+    case = Case.from_json(request["case"])
+    meter = Meter.find(csv=request["meter_csv"])
+    steady = phases.Steady(meter, None if meter is None else meter.idle_w())
+    engine_import_ns = _import_engine(case.engine)
     before = resident_bytes()
-    start = clock()
-    session = load(
+    workers = 1 if case.scenario == SINGLE_STREAM else phases.worker_count(case.workers, case.threads)
+    open_session = functools.partial(
+        load,
         request["model"],
-        delegate=request["delegate"],
-        device=request["device"],
-        threads=request["threads"],
-        engine=request["engine"],
+        delegate=case.delegate,
+        device=case.device,
+        threads=1 if case.threads is None and workers > 1 else case.threads,
+        engine=case.engine,
         io="native",
     )
-    load_ns = clock() - start
+    start = _clock()
+    session = open_session()
+    load_ns = _clock() - start
     with session:
         after = resident_bytes()
-        inputs = random_inputs(session.inputs, request["seed"])
-        first = _run(session, inputs, 1)
-        warmup = _run(session, inputs, request["warmup"])
-        cpu_start, wall_start = time.process_time_ns(), clock()
-        steady = _run(session, inputs, request["runs"])
-        steady_wall_ns, steady_cpu_ns = clock() - wall_start, time.process_time_ns() - cpu_start
-        asked = session.asked
-        partitions = session.partitions
+        inputs = _inputs(request, case, session)
+        session.latency.restart(1)
+        session.run(inputs[0])
+        (first,) = session.latency.records()
+        warm = phases.warm_up(session, inputs, request["warmup"])
+        asked, partitions = session.asked, session.partitions
+        if case.scenario == SINGLE_STREAM:
+            phases.single_stream(steady, session, inputs, request["runs"], case.batch)
+        else:
+            phases.several(
+                steady, session, open_session, workers, inputs, case, seed=request["seed"], least_s=request["least_s"],
+                confirms=request["confirms"], tell=tell,
+            )  # fmt: skip
         return Launch(
             started_unix_s=started_unix_s,
             asked={
-                "delegate": asked.spec.kind,
+                # What was asked for first, also when another one runs because that could not be loaded.
+                "delegate": session.fallbacks[0].delegate if session.fallbacks else asked.spec.kind,
                 "threads": asked.spec.threads,
                 "reason": asked.reason,
                 "profile": asked.profile_id,
                 "rejected": {item.kind: item.reason for item in asked.rejected},
             },
-            got={**partitions.to_json(), "delegate": session.got},
+            got={**partitions.to_json(), "delegate": asked.spec.kind if partitions.partitions else "none"},
             engine=session.engine,
             threads=asked.spec.threads or 1,
             engine_import_ns=engine_import_ns,
             load_ns=load_ns,
-            first_run_ns=first[0].total_ns,
-            warmup_ns=tuple(record.total_ns for record in warmup),
-            total_ns=tuple(record.total_ns for record in steady),
-            invoke_ns=tuple(record.invoke_ns for record in steady),
-            steady_wall_ns=steady_wall_ns,
-            steady_cpu_ns=steady_cpu_ns,
+            first_run_ns=first.total_ns,
+            warmup_ns=tuple(warm.times_ns),
+            total_ns=tuple(record.total_ns for record in steady.records),
+            invoke_ns=tuple(record.invoke_ns for record in steady.records),
+            steady_wall_ns=steady.wall_ns,
+            steady_cpu_ns=steady.cpu_ns,
             rss_before_load_bytes=before,
             rss_after_load_bytes=after,
-            peak_rss_bytes=peak_bytes(),
+            peak_rss_bytes=steady.peak_rss_bytes,
+            warmup_runs=warm.runs,
+            settled=warm.settled,
+            steady_started_unix_s=steady.started_unix_s,
+            samples=steady.samples,
+            workers=workers,
+            trials=tuple(steady.trials),
+            energy=steady.energy,
         )
 
 
-def _run(session: Session, inputs: Mapping[str, Any], count: int) -> list[RunRecord]:
-    """Run ``count`` times and return each run's times."""
-    # A log of exactly this many runs keeps the phases apart and every sample, however many there are.
-    session.latency.restart(max(1, count))
-    for _ in range(count):
-        session.run(inputs)
-    return session.latency.records()
+def _inputs(request: Mapping[str, Any], case: Case, session: Session) -> phases.Inputs:
+    """Real samples where there are some, else one random input, which every run gets; an array where there is one input."""
+    if request["samples"] is not None:
+        found = load_samples(Path(request["samples"]), session.inputs)
+    else:
+        found = [random_inputs(session.inputs, request["seed"], case.batch)]
+    return [next(iter(row.values())) for row in found] if len(session.inputs) == 1 else found
 
 
 def _import_engine(name: str | None) -> int:
@@ -107,47 +136,25 @@ def _import_engine(name: str | None) -> int:
     return time.perf_counter_ns() - start
 
 
-def resident_bytes() -> int | None:
-    """Resident memory of this process now; ``None`` where ``/proc`` does not tell."""
-    return _proc_status("VmRSS")
-
-
-def peak_bytes() -> int | None:
-    """Most resident memory that this process had; ``None`` where the system does not tell.
-
-    Linux's ``ru_maxrss`` begins with what the parent process had (getrusage(2): it is inherited through fork and
-    kept by execve), so it is asked only where there is no ``/proc``.
-    """
-    found = _proc_status("VmHWM")
-    if found is not None:
-        return found
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, the others KiB
-
-
-def _proc_status(key: str) -> int | None:
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
-    except (OSError, ValueError, IndexError, StopIteration):
-        return None
-
-
 def main() -> int:
     """Answer one request."""
-    # What native code prints on stdout goes to stderr; the result alone goes to the real stdout.
-    result = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    # What native code prints on stdout goes to stderr; the answers alone go to the real stdout.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    try:
-        answer = measure(json.load(sys.stdin)).to_json()
-    except EdgekitError as error:
-        answer = {"error": str(error)}
-    with result:
-        json.dump(answer, result)
+
+    def say(answer: Mapping[str, Any]) -> None:
+        json.dump(answer, answers)
+        answers.write("\n")
+        answers.flush()
+
+    with answers:
+        try:
+            answer = measure(
+                json.load(sys.stdin), lambda step, done, total: say({"progress": [step, done, total]})
+            ).to_json()
+        except EdgekitError as error:
+            answer = {"error": str(error)}
+        say(answer)
     return 1 if "error" in answer else 0
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.bench import BenchmarkReport, Case, CaseResult, Launch
+from edgekit.bench import BenchmarkReport, Case, CaseResult, Launch, Ratio, Trial
+from edgekit.bench.cases import case_names
 from edgekit.bench.results import FIELDS, ratio, with_ratios
 from edgekit.errors import DataError, OutputError
 from edgekit.report.fields import as_json, table
@@ -35,6 +36,7 @@ def launch(total_ns: list[int], **changes: Any) -> Launch:
         rss_before_load_bytes=100,
         rss_after_load_bytes=130,
         peak_rss_bytes=150,
+        warmup_runs=2,
     )
     return dataclasses.replace(first, **changes)
 
@@ -76,13 +78,14 @@ class TestFigures:
     def test_every_key_of_a_time_or_size_carries_its_unit(self) -> None:
         """Numbers in the summary end in their unit, but counts and the ratio."""
         figures = as_json(FIELDS, case("m", launch([1])))
-        bare = {key for key, value in figures.items() if isinstance(value, int) and not key.endswith(("_ns", "_bytes"))}
-        assert {"threads", "launches", "runs"} == bare
+        bare = {key for key, value in figures.items() if type(value) is int and not key.endswith(("_ns", "_bytes"))}
+        assert {"threads", "launches", "runs", "warmup_runs"} == bare
 
     def test_table_has_asked_and_got(self) -> None:
-        """A delegate that took nothing shows as a difference."""
-        titles, rows = table(FIELDS, [case("m", launch([1]))])
-        assert rows[0][titles.index("asked → got")] == "xnnpack → none"
+        """A delegate that took nothing shows as a difference; one that runs is named once."""
+        runs = launch([1], got={"delegate": "xnnpack", "partitions": 1, "operators": 2, "taken": 2, "outside": {}})
+        titles, rows = table(FIELDS, [case("m", launch([1])), case("n", runs)])
+        assert [row[titles.index("asked → got")] for row in rows] == ["xnnpack → none", "xnnpack"]
 
     def test_failed_case_is_a_row_with_its_error(self) -> None:
         """The row has the name and the error, and no figure."""
@@ -134,9 +137,155 @@ class TestRatio:
         assert [result.ratio for result in with_ratios((bad, good))] == [None, None]
         assert with_ratios((good, good))[1].ratio is not None
 
+    def test_a_sample_is_compared_where_batches_differ(self) -> None:
+        """Four samples in 200 are half as long as one in 100."""
+        one = case("a", launch([100, 100]), launch([100, 100]))
+        four = CaseResult(Case("a", "00", 7, batch=4), (launch([200, 200]), launch([200, 200])))
+        assert ratio(one, four) == Ratio(0.5, 0.5, 0.5)
+
+    def test_thousands_of_runs_are_thinned_and_not_shifted(self) -> None:
+        """Launches of 5000 runs that are all 1.5 times as long give 1.5, with an interval around it."""
+        random = np.random.default_rng(5)
+        times = [random.integers(900, 1100, 5000) for _ in range(5)]
+        below = case("a", *(launch([2 * int(value) for value in row]) for row in times))
+        above = case("b", *(launch([3 * int(value) for value in row]) for row in times))
+        found = ratio(below, above)
+        assert found.low is not None
+        assert found.high is not None
+        assert found.value == 1.5
+        assert found.low <= 1.5 <= found.high
+        assert found.high - found.low < 0.01
+
+
+def test_cases_are_called_by_what_differs() -> None:
+    """The model alone where that is enough; of one model, its delegates and threads, and nothing that all have."""
+    cases = [
+        CaseResult(Case("a", "00", 7, delegate="none", engine="litert"), ()),
+        CaseResult(Case("b", "00", 7, delegate="none", threads=1, engine="litert"), ()),
+        CaseResult(Case("b", "00", 7, delegate="xnnpack", threads=2, engine="litert"), ()),
+        CaseResult(Case("b", "00", 7, threads=2, engine="litert"), ()),
+    ]
+    assert case_names(cases) == [
+        "a",
+        "b, none, threads 1",
+        "b, xnnpack, threads 2",
+        "b, the default delegate, threads 2",
+    ]
+
+
+class TestInterval:
+    """The median over launches."""
+
+    def test_one_slow_launch_does_not_move_it(self) -> None:
+        """Four launches at 100 and one at 300: the median is 100, and the interval tells of the other."""
+        found = case("m", *(launch([100, 100, 100]) for _ in range(4)), launch([300, 300, 300])).interval
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        assert round(found.value) == 100
+        assert found.low < 60
+        assert found.high > 160
+
+    def test_without_single_runs_there_is_none(self) -> None:
+        """Offline launches have a throughput in its place."""
+        offline = launch([], samples=50, steady_wall_ns=2_000_000_000)
+        found = case("m", offline, offline)
+        assert found.interval is None
+        assert found.throughput is not None
+        assert found.throughput.value == pytest.approx(25.0)
+
+
+def trial(rate: float, purpose: str, valid: bool) -> Trial:
+    """A trial of the server scenario."""
+    return Trial(rate, 0, purpose, 3, 0 if valid else 2, valid, (5, 6, 7))
+
+
+class TestHighestRate:
+    """What the trials of the server scenario say together."""
+
+    @pytest.mark.parametrize(
+        ("launches", "rate", "confirmations"),
+        [
+            ([[(10, "search", True), (20, "search", True), (30, "search", False)]], 20, 1),
+            ([[(10, "search", True), (20, "search", True)], [(20, "confirm", True)]], 20, 2),
+            ([[(10, "search", True), (20, "search", True)], [(20, "confirm", False)], [(19, "confirm", True)]], 19, 1),
+            ([[(20, "search", True)], [(20, "confirm", True)], [(20, "confirm", False)]], None, 0),
+            ([[(10, "search", False)]], None, 0),
+            ([[(15, "replay", True)], [(15, "replay", True)]], 15, 2),
+            ([[(15, "replay", True)], [(15, "replay", False)]], None, 0),
+        ],
+        ids=["searched", "confirmed", "lowered", "refuted", "none", "replayed", "not-always"],
+    )
+    def test_is_one_that_no_launch_refuted(
+        self, launches: list[list[tuple[float, str, bool]]], rate: float | None, confirmations: int
+    ) -> None:
+        """The highest that was valid wherever it was tried, and the launches in which it was."""
+        found = case("m", *(launch([], trials=tuple(trial(*item) for item in items)) for items in launches))
+        assert (found.highest_rate_per_s, found.confirmations) == (rate, confirmations)
+
 
 class TestFile:
     """The benchmark file."""
+
+    def test_schema_one_is_read(self) -> None:
+        """A file of the first schema has none of what came later."""
+        data = report(case("a", launch([1, 2]))).to_json()
+        data["schema"] = 1
+        data["settings"] = {"runs": 2, "warmup": 2, "seed": 0}
+        for item in data["cases"]:
+            item["case"] = {
+                key: item["case"][key]
+                for key in ("model", "sha256", "size_bytes", "delegate", "device", "threads", "engine")
+            }
+            for row in item["launches"]:
+                for key in (
+                    "warmup_runs",
+                    "settled",
+                    "steady_started_unix_s",
+                    "samples",
+                    "workers",
+                    "trials",
+                    "conditions",
+                    "energy",
+                ):
+                    del row[key]
+        del data["interrupted"], data["verdict"]
+        found = BenchmarkReport.from_json(data)
+        (first,) = found.cases
+        assert (first.launches[0].total_ns, first.launches[0].warmup_runs, first.case.scenario) == (
+            (1, 2),
+            None,
+            "single-stream",
+        )
+        assert (found.launches, found.inputs, found.interrupted) == (None, "random", False)
+
+    def test_everything_new_is_read_back(self) -> None:
+        """Trials, conditions, energy and settings survive the way through JSON."""
+        full = launch(
+            [3, 4], samples=8, settled=False, workers=2, trials=(trial(9.5, "search", True),),
+            conditions=({"at_s": 0.0},), energy={"joules": 1.5, "seconds": 1.0, "inferences": 8, "idle_w": None, "source": "x"},
+        )  # fmt: skip
+        asked = Case("a", "00", 7, batch=4, scenario="server", workers=2, latency_bound_ns=5, rate_per_s=9.5)
+        saved = dataclasses.replace(
+            report(CaseResult(asked, (full,))),
+            runs=None,
+            warmup=None,
+            target=0.02,
+            budget_s=9.0,
+            inputs="x.npz",
+            interrupted=True,
+        )
+        assert BenchmarkReport.from_json(json.loads(json.dumps(saved.to_json()))) == saved
+
+    def test_interrupted_and_refuted_benchmarks_did_not_pass(self) -> None:
+        """Neither what was ended early nor a named rate that does not hold is a pass."""
+        good = report(case("a", launch([1])))
+        named = CaseResult(
+            Case("a", "00", 7, scenario="server", rate_per_s=9.0), (launch([], trials=(trial(9.0, "replay", False),)),)
+        )
+        assert good.passed
+        assert not dataclasses.replace(good, interrupted=True).passed
+        assert not report(named).passed
 
     def test_round_trip(self, tmp_path: Path) -> None:
         """What was saved is read back equal, raw samples and ratios included."""
@@ -161,7 +310,7 @@ class TestFile:
         [
             ("{", "is not a benchmark"),
             ("[]", "is not a benchmark"),
-            ('{"type":"edgekit-benchmark","schema":99}', "has schema 99, this edgekit reads up to 1"),
+            ('{"type":"edgekit-benchmark","schema":99}', "has schema 99, this edgekit reads up to 2"),
             ('{"type":"edgekit-benchmark","schema":1}', "is damaged"),
         ],
         ids=["not-json", "other-json", "newer", "incomplete"],
@@ -181,5 +330,5 @@ class TestFile:
     def test_schema_and_type_are_in_the_file(self) -> None:
         """Readers can tell what it is."""
         data = json.loads(json.dumps(report(case("a", launch([1]))).to_json()))
-        assert (data["type"], data["schema"]) == ("edgekit-benchmark", 1)
+        assert (data["type"], data["schema"]) == ("edgekit-benchmark", 2)
         assert data["cases"][0]["launches"][0]["total_ns"] == [1]

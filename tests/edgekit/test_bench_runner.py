@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import bench_reports
 import numpy as np
 import pytest
 import tiny_models as models
 
 import edgekit
-from edgekit.bench import benchmark
-from edgekit.errors import DelegateError, ModelFileError, OptionError, ProfileError
+from edgekit.bench import benchmark, sweep
+from edgekit.bench.runner import prepared
+from edgekit.bench.tasks import Task
+from edgekit.errors import DataError, DelegateError, ModelFileError, OptionError, ProfileError
+from edgekit.preprocess import Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +100,248 @@ class TestOrder:
             progress=lambda step, done, total: seen.append((step, done, total)),
         )  # fmt: skip
         assert seen == [("Benchmarking", 0, 2), ("Benchmarking", 1, 2), ("Benchmarking", 2, 2)]
+
+
+class TestAutomatic:
+    """What is not given is found out."""
+
+    def test_warm_up_and_runs_end_by_themselves(self) -> None:
+        """Without numbers there are warm-up runs until they settle, and about a second of others."""
+        launch = benchmark(models.dense_int8(), launches=1, delegate="none").cases[0].launches[0]
+        assert launch.settled is not None
+        assert launch.warmup_runs is not None
+        assert launch.warmup_runs >= len(launch.warmup_ns) > 0
+        assert len(launch.total_ns) >= 5
+        assert launch.conditions
+        assert launch.steady_started_unix_s is not None
+        assert launch.steady_started_unix_s > launch.started_unix_s
+
+    def test_at_least_five_launches_whatever_the_budget(self) -> None:
+        """A budget that is over at once leaves those that are sure."""
+        report = benchmark(models.dense_int8(), runs=1, warmup=0, delegate="none", budget_s=0.001)
+        assert len(report.cases[0].launches) == 5
+        assert (report.launches, report.target, report.budget_s) == (None, 0.03, 0.001)
+
+    def test_more_launches_until_the_interval_is_narrow(self, dense_int8_file: Path) -> None:
+        """Launches that differ call for more; equal ones, and a number that was given, for none."""
+        method, case = prepared()
+        spread = [bench_reports.launch([value]) for value in (100, 104, 98, 102, 96)]
+        task = Task(case, method, dense_int8_file)
+        task.launches = spread
+        assert task.wants_more(5)
+        assert task.needed() > 5
+        task.launches = [bench_reports.launch([100])] * 5
+        assert (task.wants_more(5), task.needed()) == (False, 5)
+        given = Task(case, prepared(launches=7)[0], dense_int8_file)
+        given.launches = [*spread, *spread[:2]]
+        assert (given.wants_more(6), given.wants_more(7)) == (True, False)
+
+
+class TestInterrupt:
+    """Ctrl-C."""
+
+    def test_what_was_measured_is_kept_and_marked(self) -> None:
+        """Ended before the third launch there are two, and the report did not pass."""
+
+        def stop(step: str, done: int, total: int) -> None:
+            if done == 2:
+                raise KeyboardInterrupt
+
+        report = benchmark(
+            {"a": models.dense_int8(), "b": models.dense_float()},
+            runs=2,
+            warmup=0,
+            launches=2,
+            delegate="none",
+            progress=stop,
+        )
+        assert report.interrupted
+        assert not report.passed
+        assert [len(result.launches) for result in report.cases] == [1, 1]
+        assert report.verdict.level != "VALID"
+
+    def test_nothing_measured_is_no_report(self) -> None:
+        """The interrupt is the caller's."""
+
+        def stop(step: str, done: int, total: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            benchmark(models.dense_int8(), runs=1, warmup=0, launches=1, delegate="none", progress=stop)
+
+    def test_the_child_does_not_outlive_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An interrupt while a process measures ends that process."""
+        note = tmp_path / "pid"
+        python = tmp_path / "python"
+        python.write_text(f'#!/bin/sh\necho $$ >{note}\necho \'{{"progress": ["one", 0, 1]}}\'\nexec sleep 600\n')
+        python.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(python))
+
+        def stop(step: str, done: int, total: int) -> None:
+            if step == "one":
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            benchmark(models.dense_int8(), launches=1, delegate="none", progress=stop)
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(note.read_text()), 0)
+
+
+class TestInputs:
+    """Real data and batches."""
+
+    def test_real_samples_are_run(self) -> None:
+        """The report says what they were."""
+        data = np.random.default_rng(0).uniform(-1, 1, (5, 8)).astype(np.float32)
+        report = benchmark(
+            models.dense_int8(), runs=7, warmup=0, launches=1, delegate="none", data=data, data_name="five.npy"
+        )
+        assert (report.passed, report.inputs) == (True, "five.npy")
+
+    def test_data_that_do_not_fit_stop_it(self) -> None:
+        """Before anything is measured."""
+        with pytest.raises(DataError, match="sample 0"):
+            benchmark(models.dense_int8(), data=np.zeros((2, 5)), progress=lambda *_: pytest.fail("it began"))
+
+    def test_preprocessing_is_for_one_input(self) -> None:
+        """With two it is not known which."""
+        with pytest.raises(DataError, match="preprocessing is for one input, and the model has a, b"):
+            benchmark(
+                models.add_two_inputs(), data=[{"a": [[0.0] * 4], "b": [[0.0] * 4]}], preprocessing=Preprocessing(mean=(1.0,), std=(2.0,)),
+                progress=lambda *_: pytest.fail("it began"),
+            )  # fmt: skip
+
+    def test_another_models_manifest_serves_a_model_without_one(self) -> None:
+        """Float and int8 of one network: the raw images that suit the one suit the other."""
+        plain = models.conv_float(size=12)
+        name = edgekit.ModelFile.read(plain).inputs[0].name
+        told = models.with_manifest(plain, preprocessing={name: Preprocessing(resize=(12, 12))})
+        report = benchmark(
+            {"plain": plain, "told": told},
+            data=[np.zeros((24, 24, 3), np.uint8)],
+            runs=1,
+            warmup=0,
+            launches=1,
+            delegate="none",
+        )
+        assert report.passed
+
+    def test_batch_counts_samples(self) -> None:
+        """Six runs of four samples are 24."""
+        report = benchmark(models.dense_float(open_batch=True), batch=4, runs=6, warmup=0, launches=1, delegate="none")
+        launch = report.cases[0].launches[0]
+        assert (len(launch.total_ns), launch.samples) == (6, 24)
+        assert report.cases[0].throughput is not None
+
+    @pytest.mark.parametrize("data", [None, np.zeros((2, 8))], ids=["random", "real"])
+    def test_batch_without_room_is_a_row(self, data: Any) -> None:
+        """A model whose first size is fixed fails there, and says why."""
+        report = benchmark(models.dense_float(), batch=4, runs=1, launches=1, delegate="none", data=data)
+        assert report.cases[0].error is not None
+        assert "a batch of 4: the model's input" in report.cases[0].error
+
+
+class TestScenarios:
+    """In processes of their own."""
+
+    def test_offline_has_a_throughput(self) -> None:
+        """Samples in a time, on the workers that were asked for."""
+        report = benchmark(
+            models.dense_float(), scenario="offline", workers=2, launches=2, least_s=0.05, warmup=3, delegate="none"
+        )
+        (result,) = report.cases
+        assert [(item.workers, item.total_ns, (item.samples or 0) >= 16) for item in result.launches] == [
+            (2, (), True)
+        ] * 2
+        assert result.throughput is not None
+        assert result.throughput.value > 0
+        assert result.interval is None
+
+    def test_named_rate_that_does_not_hold_is_no_pass(self) -> None:
+        """A bound of a nanosecond; the case itself did not fail."""
+        report = benchmark(
+            models.dense_float(), scenario="server", latency_bound_ms=1e-6, rate_per_s=3000, launches=1, least_s=0.1, warmup=3,
+            workers=1, delegate="none",
+        )  # fmt: skip
+        assert (report.passed, report.cases[0].error, report.cases[0].highest_rate_per_s) == (False, None, None)
+        assert [item.purpose for item in report.cases[0].trials] == ["replay"]
+
+    def test_search_is_confirmed_in_other_launches(self) -> None:
+        """The first launch searches, the others try its rate on other arrivals."""
+        report = benchmark(
+            models.dense_float(), scenario="server", latency_bound_ms=5, percentile=50, launches=2, least_s=0.05, warmup=3,
+            workers=1, delegate="none",
+        )  # fmt: skip
+        first, *others = report.cases[0].launches
+        assert {item.purpose for item in first.trials} == {"search"}
+        best = max((item.rate_per_s for item in first.trials if item.valid), default=None)
+        assert (best is None) == (others == [])
+        assert [item.trials[0].purpose for item in others] == ["confirm"] * len(others)
+        assert [item.trials[0].seed for item in others] == list(range(1, len(others) + 1))
+        assert [item.trials[0].rate_per_s for item in others[:1]] == [best][: len(others)]
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"scenario": "x"}, "unknown scenario 'x'"),
+            ({"scenario": "server"}, "needs a latency bound"),
+            ({"scenario": "server", "latency_bound_ms": 5, "percentile": 100}, "percentile is 100"),
+            ({"scenario": "server", "latency_bound_ms": 5, "rate_per_s": 0}, "a rate of 0"),
+            ({"latency_bound_ms": 5}, "single-stream has no latency bound"),
+            ({"scenario": "offline", "rate_per_s": 5}, "offline has no latency bound and no rate"),
+            ({"workers": 2}, "single-stream runs one session"),
+            ({"scenario": "offline", "workers": 0}, "workers is 0"),
+            ({"batch": 0}, "batch is 0"),
+            ({"target": 0}, "a target of 0"),
+            ({"budget_s": -1}, "a budget of -1 s"),
+            ({"least_s": 0}, "a least time of 0 s"),
+        ],
+        ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+    )
+    def test_what_makes_no_sense_is_refused(self, options: dict[str, Any], message: str) -> None:
+        """Before anything runs."""
+        with pytest.raises(OptionError, match=message):
+            benchmark(models.dense_float(), progress=lambda *_: pytest.fail("it began"), **options)
+
+
+class TestSweep:
+    """Every combination is a case."""
+
+    def test_combinations_in_order_and_failures_as_rows(self) -> None:
+        """Two delegates and two batches of a model without an open batch: two rows fail, two are measured."""
+        report = sweep(
+            models.dense_float(),
+            delegates=["none", "xnnpack"],
+            batches=[None, 2],
+            threads=[1],
+            runs=2,
+            warmup=0,
+            launches=1,
+        )
+        assert [(item.case.delegate, item.case.batch, item.error is None) for item in report.cases] == [
+            ("none", None, True), ("none", 2, False), ("xnnpack", None, True), ("xnnpack", 2, False),
+        ]  # fmt: skip
+        assert not report.passed
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"delegates": []}, "no delegates to sweep over"),
+            ({"threads": [2, 2]}, "threads has a value twice"),
+            ({"delegate": "none"}, "sweep takes delegates, a list"),
+            ({"batch": 2}, "sweep takes batches, a list"),
+        ],
+        ids=["empty", "twice", "delegate", "batch"],
+    )
+    def test_wrong_lists_are_refused(self, options: dict[str, Any], message: str) -> None:
+        """With what was seen."""
+        with pytest.raises(OptionError, match=message):
+            sweep(models.dense_float(), **options)
+
+    def test_unknown_names_are_told_before_anything_runs(self) -> None:
+        """A delegate that does not exist is a wrong request, not a failed row."""
+        with pytest.raises(DelegateError, match="unknown delegate 'x'"):
+            sweep(models.dense_float(), delegates=["none", "x"], progress=lambda *_: pytest.fail("it began"))
 
 
 class TestNames:

@@ -1,0 +1,204 @@
+"""``CaseResult``: what all launches of a case say together, and how two cases compare."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgekit.bench.launch import CONFIRM, Case, Launch, Trial
+from edgekit.bench.statistics import LaunchInterval, early_stopping_estimate, over_launches
+from edgekit.runtime.summary import LatencySummary
+from edgekit.tensors import Array
+
+_RESAMPLES = 1000
+_SEED = 0
+_RESAMPLED_RUNS = 401
+#: What may differ between a benchmark's cases of one model, and how it is told.
+_APART = {
+    "delegate": "{}", "threads": "threads {}", "batch": "batch {}", "engine": "{}", "device": "{}", "scenario": "{}",
+    "workers": "workers {}", "rate_per_s": "{} per s",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How long a case takes as a multiple of the first case.
+
+    Attributes:
+        value: this case's median steady time over the first one's; of batches of different sizes, the time of a sample.
+        low: lower end of the 95 % interval; ``None`` with a single launch.
+        high: upper end.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.value:.2f}"
+        return f"{self.value:.2f} ({self.low:.2f}–{self.high:.2f})"
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case's launches.
+
+    Attributes:
+        case: what was measured.
+        launches: those that ended well.
+        error: why one did not, or ``None``.
+        ratio: against the first case; ``None`` for the first one itself, and where one of the two failed.
+    """
+
+    case: Case
+    launches: tuple[Launch, ...]
+    error: str | None = None
+    ratio: Ratio | None = None
+
+    @property
+    def summary(self) -> LatencySummary:
+        """Percentiles over the steady runs of all launches."""
+        return LatencySummary.of(value for launch in self.launches for value in launch.total_ns)
+
+    @property
+    def medians_ns(self) -> tuple[float, ...]:
+        """The median steady run of each launch."""
+        return tuple(float(np.median(launch.total_ns)) for launch in self.launches if launch.total_ns)
+
+    @property
+    def interval(self) -> LaunchInterval | None:
+        """The median over the launches' medians in nanoseconds, its interval, and where a rerun's will lie.
+
+        ``None`` where no run was timed by itself.
+        """
+        medians = self.medians_ns
+        return over_launches(medians) if medians else None
+
+    @property
+    def throughput(self) -> LaunchInterval | None:
+        """Samples per second over the launches, with its interval; ``None`` for the server scenario."""
+        found = [value for launch in self.launches if (value := launch.samples_per_s)]
+        return over_launches(found) if found else None
+
+    @property
+    def p90_estimate_ns(self) -> int | None:
+        """MLPerf's estimate of the 90th percentile over the steady runs of all launches; ``None`` with fewer than 64."""
+        return early_stopping_estimate([value for launch in self.launches for value in launch.total_ns], 90)
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The trials of the server scenario, in the order in which they were made."""
+        return tuple(trial for launch in self.launches for trial in launch.trials)
+
+    @property
+    def highest_rate_per_s(self) -> float | None:
+        """The highest rate that was valid whenever it was tried, and below every rate that a further launch refuted.
+
+        ``None`` where there is none, and outside the server scenario.
+        """
+        confirmed = [trial for trial in self.trials if trial.purpose == CONFIRM]
+        refuted = {trial.rate_per_s for trial in self.trials if not trial.valid}
+        too_high = min((trial.rate_per_s for trial in confirmed if not trial.valid), default=float("inf"))
+        tried = [trial for trial in confirmed if trial.valid] or [trial for trial in self.trials if trial.valid]
+        rates = {trial.rate_per_s for trial in tried} - refuted
+        return max((rate for rate in rates if rate < too_high), default=None)
+
+    @property
+    def confirmations(self) -> int | None:
+        """In how many launches the highest rate was valid; ``None`` outside the server scenario."""
+        if not self.trials:
+            return None
+        rate = self.highest_rate_per_s
+        return sum(any(trial.rate_per_s == rate and trial.valid for trial in item.trials) for item in self.launches)
+
+    def median(self, key: str) -> int | None:
+        """The middle launch's figure.
+
+        Args:
+            key: a number's name in ``Launch``.
+
+        Returns:
+            The median over launches; ``None`` where no launch has it.
+        """
+        values = [value for launch in self.launches if (value := getattr(launch, key)) is not None]
+        return round(float(np.median(values))) if values else None
+
+
+def case_names(cases: Sequence[CaseResult]) -> list[str]:
+    """What to call cases in a sentence: the model, and what tells a case from the others of that model.
+
+    Args:
+        cases: of one benchmark.
+    """
+    return [", ".join([result.case.model, *_apart(result, cases)]) for result in cases]
+
+
+def _apart(result: CaseResult, cases: Sequence[CaseResult]) -> Iterator[str]:
+    same = [vars(item.case) for item in cases if item.case.model == result.case.model]
+    for key, text in _APART.items():
+        value = getattr(result.case, key)
+        if len({str(item[key]) for item in same}) > 1:
+            yield f"the default {key}" if value is None else text.format(value)
+
+
+def ratio(first: CaseResult, other: CaseResult) -> Ratio:
+    """Compare two cases' medians.
+
+    The interval is a bootstrap over launches (2.5 % and 97.5 % of 1000 resamples, fixed seed): launches differ more
+    than the runs of one launch do. Launches of the same round ran next to each other, so a round is drawn as a whole.
+    With three launches it is a rough interval.
+
+    Args:
+        first: what to compare with.
+        other: what to compare.
+    """
+    rounds = min(len(first.launches), len(other.launches))
+    below = [np.asarray(launch.total_ns) for launch in first.launches[:rounds]]
+    above = [np.asarray(launch.total_ns) for launch in other.launches[:rounds]]
+    a_sample = (first.case.batch or 1) / (other.case.batch or 1)
+    value = a_sample * float(np.median(np.concatenate(above)) / np.median(np.concatenate(below)))
+    if rounds < 2:
+        return Ratio(value, None, None)
+    below, above = [_thinned(times) for times in below], [_thinned(times) for times in above]
+
+    def at(rows: tuple[int, ...]) -> float:
+        return a_sample * float(
+            np.median(np.concatenate([above[row] for row in rows]))
+            / np.median(np.concatenate([below[row] for row in rows]))
+        )
+
+    known: dict[tuple[int, ...], float] = {}  # few launches give few different draws
+    spread = []
+    for draw in np.random.default_rng(_SEED).integers(0, rounds, (_RESAMPLES, rounds)):
+        rows = tuple(sorted(int(row) for row in draw))
+        if rows not in known:
+            known[rows] = at(rows)
+        spread.append(known[rows])
+    low, high = np.percentile(spread, [2.5, 97.5])
+    return Ratio(value, float(low), float(high))
+
+
+def _thinned(times: Array) -> Array:
+    """As many evenly spaced quantiles as serve to resample a median; thousands of runs a thousand times take seconds."""
+    if len(times) <= _RESAMPLED_RUNS:
+        return times
+    return np.asarray(np.quantile(times, (np.arange(_RESAMPLED_RUNS) + 0.5) / _RESAMPLED_RUNS))
+
+
+def with_ratios(cases: tuple[CaseResult, ...]) -> tuple[CaseResult, ...]:
+    """Add each case's ratio to the first one.
+
+    Args:
+        cases: in order; nothing is added to or against cases that failed, nor where runs were not timed one by one.
+    """
+    first = cases[0]
+
+    def compared(result: CaseResult) -> CaseResult:
+        usable = all(item.error is None and item.medians_ns for item in (first, result))
+        return dataclasses.replace(result, ratio=ratio(first, result)) if usable else result
+
+    return (first, *(compared(result) for result in cases[1:]))
