@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgekit.api import convert as convert
     from edgekit.api import delegate_report as delegate_report
     from edgekit.api import load as load
+    from edgekit.api import plan as plan
     from edgekit.api import verify as verify
     from edgekit.api import verify_golden as verify_golden
     from edgekit.bench import BenchmarkReport as BenchmarkReport
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from edgekit.runtime.delegates import DelegateChoice as DelegateChoice
     from edgekit.runtime.delegates import DelegateSpec as DelegateSpec
     from edgekit.runtime.delegates import PartitionReport as PartitionReport
+    from edgekit.runtime.fallback import Fallback as Fallback
     from edgekit.runtime.histogram import Histogram as Histogram
     from edgekit.runtime.isolate import Isolated as Isolated
     from edgekit.runtime.latency import LatencyLog as LatencyLog
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from edgekit_convert import Conversion as Conversion
     from edgekit_convert import VerifyReport as VerifyReport
     from edgekit_profiles import DeviceProfile as DeviceProfile
+    from edgekit_profiles.plan import Plan as Plan
 
 #: Where each further name comes from; its module is imported when the name is first used.
 _LAZY: dict[str, str] = {
@@ -65,6 +68,7 @@ _LAZY: dict[str, str] = {
     "DelegateChoice": "edgekit.runtime.delegates",
     "DelegateSpec": "edgekit.runtime.delegates",
     "DeviceProfile": "edgekit_profiles",
+    "Fallback": "edgekit.runtime.fallback",
     "Fault": "edgekit.runtime.session",
     "GoldenReport": "edgekit.golden",
     "Histogram": "edgekit.runtime.histogram",
@@ -76,6 +80,7 @@ _LAZY: dict[str, str] = {
     "Manifest": "edgekit.manifest",
     "ModelFile": "edgekit.modelfile",
     "PartitionReport": "edgekit.runtime.delegates",
+    "Plan": "edgekit_profiles.plan",
     "Pool": "edgekit.runtime.pool",
     "Preprocessing": "edgekit.preprocess",
     "QuantParams": "edgekit.tensors",
@@ -89,6 +94,7 @@ _LAZY: dict[str, str] = {
     "delegate_report": "edgekit.api",
     "inspect": "edgekit.inspection",
     "load": "edgekit.api",
+    "plan": "edgekit.api",
     "read_log": "edgekit.runtime.logfile",
     "stream": "edgekit.runtime.stream",
     "verify": "edgekit.api",
@@ -107,6 +113,7 @@ __all__ = [
     "DeviceProfile",
     "EdgekitError",
     "EngineError",
+    "Fallback",
     "Fault",
     "FaultError",
     "GateError",
@@ -123,6 +130,7 @@ __all__ = [
     "OptionError",
     "OutputError",
     "PartitionReport",
+    "Plan",
     "Pool",
     "Preprocessing",
     "ProfileError",
@@ -139,6 +147,7 @@ __all__ = [
     "delegate_report",
     "inspect",
     "load",
+    "plan",
     "read_log",
     "stream",
     "verify",

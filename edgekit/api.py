@@ -19,16 +19,22 @@ if TYPE_CHECKING:
     from edgekit.runtime.latency import LogOptions
     from edgekit_convert import Conversion, VerifyReport
     from edgekit_convert.delegate.report import DelegateReport
+    from edgekit_profiles.plan import Expected, Plan
+    from edgekit_profiles.trying import Share
 
 
 def choose(
-    model: ModelFile | None, *, delegate: str | None = None, device: str | None = None, threads: int | None = None
+    model: ModelFile | None,
+    *,
+    delegate: str | DelegateSpec | None = None,
+    device: str | None = None,
+    threads: int | None = None,
 ) -> DelegateChoice:
     """The delegate for a model: the one that was named, or the profile's pick.
 
     Args:
         model: the model it is for, or ``None`` when only the machine matters.
-        delegate: a delegate's name, or ``None`` to let the device profile choose.
+        delegate: a delegate's name, or a ``DelegateSpec`` with options for it; ``None`` lets the device profile choose.
         device: a profile id, or ``None`` to detect the machine.
         threads: CPU threads, or ``None`` for the profile's number (1 when the delegate was named).
 
@@ -36,21 +42,52 @@ def choose(
         DelegateError: the name is unknown.
         ProfileError: the profile is unknown.
     """
+    return _decide(model, delegate, device, threads)[0]
+
+
+def _decide(
+    model: ModelFile | None,
+    delegate: str | DelegateSpec | None,
+    device: str | None,
+    threads: int | None,
+    *,
+    require: str | None = None,
+    fallback: Sequence[str] | None = None,
+) -> tuple[DelegateChoice, tuple[DelegateChoice, ...]]:
+    """The delegate, and what to load the model on when that one refuses: of a named one only what the caller gave."""
     if delegate is not None and device is None:
-        return DelegateChoice(DelegateSpec(delegate, threads), "named by the caller")
+        named = DelegateChoice(_spec(delegate, threads, None), "named by the caller")
+        return named, tuple(
+            DelegateChoice(DelegateSpec(kind, named.spec.threads), "a fallback, in the order that the caller gave")
+            for kind in dict.fromkeys(fallback or ())
+            if kind != named.spec.kind
+        )
     import edgekit_profiles
 
-    choice = edgekit_profiles.choose_delegate(device=device, model=model, threads=threads)
+    target = edgekit_profiles.find_target(device)
+    choice = edgekit_profiles.choose_for(target, model, threads)
     if delegate is not None:
-        spec = DelegateSpec(delegate, threads or choice.spec.threads)
-        return DelegateChoice(spec, "named by the caller", (), choice.profile_id)
-    return choice
+        choice = DelegateChoice(
+            _spec(delegate, threads, choice.spec.threads), "named by the caller", (), choice.profile_id
+        )
+        fallback = fallback or ()
+    elif require is not None and require != choice.spec.kind:
+        options = next((rule.options for rule in target.rules if rule.kind == require), {})
+        spec = DelegateSpec(require, choice.spec.threads, options)
+        choice = DelegateChoice(spec, "required by the caller", (), choice.profile_id)
+    return choice, edgekit_profiles.fallback_order(target, choice, model, fallback)
+
+
+def _spec(delegate: str | DelegateSpec, threads: int | None, otherwise: int | None) -> DelegateSpec:
+    spec = delegate if isinstance(delegate, DelegateSpec) else DelegateSpec(delegate)
+    asked = threads if threads is not None else spec.threads
+    return spec._replace(threads=asked if asked is not None else otherwise)
 
 
 def load(
     source: str | os.PathLike[str] | bytes | ModelFile,
     *,
-    delegate: str | None = None,
+    delegate: str | DelegateSpec | None = None,
     device: str | None = None,
     threads: int | None = None,
     engine: str | None = None,
@@ -61,6 +98,7 @@ def load(
     signature: str | None = None,
     copy: bool = True,
     non_finite: str = "refuse",
+    fallback: Sequence[str] | None = None,
     on_fault: str = "raise",
     isolate: bool = False,
     timeout_ms: int | None = None,
@@ -70,19 +108,24 @@ def load(
 
     Args:
         source: a ``.tflite`` file, its bytes, or a ``ModelFile``.
-        delegate: ``xnnpack``, ``none``, ``gpu`` or ``edgetpu``; ``None`` lets the device profile choose.
+        delegate: ``xnnpack``, ``none``, ``gpu`` or ``edgetpu``, or a ``DelegateSpec`` with options for it; ``None`` lets the
+            device profile choose.
         device: a profile id; ``None`` detects the machine when no delegate was named.
         threads: CPU threads; ``None`` for the profile's number, which is 1 when the delegate was named.
         engine: ``litert``, ``tflite-runtime``, ``litert-compiled`` or ``tensorflow``; ``None`` for the first that is installed.
         io: ``"float"`` for real numbers in and out, ``"native"`` for the file's own integers.
         preprocess: apply the manifest's preprocessing to each run's inputs.
-        require: a delegate that must take every operator, or loading fails.
+        require: a delegate that must take every operator, or loading fails; without ``delegate`` it is the one that is loaded.
         log: a JSON Lines file to append each run's times to, or ``LogOptions`` with its path and bounds.
         signature: the entry point to run, by name; ``None`` for the main one.
         copy: whether results belong to the caller; with ``False`` the next run changes them.
         non_finite: ``"refuse"`` NaN and infinity in inputs of real numbers, or ``"allow"`` them.
+        fallback: delegates to load the model on, in this order, when the chosen one cannot be loaded; ``None`` for the profile's
+            order, or nothing when the delegate was named. Each one that refused is in ``session.fallbacks``, in the log's header
+            and a warning of the logger ``edgekit``.
         on_fault: what to do when a delegate fails while it runs: ``"raise"`` the error, or load the model on the ``"next"`` delegate
-            (XNNPACK, then the interpreter's own kernels) and run the input there; ``session.faults`` tells.
+            (of ``fallback``'s order; where there is none XNNPACK, then the interpreter's own kernels) and run the input there;
+            ``session.faults`` tells.
         isolate: run the model in a process of its own with limits, for files from unknown sources.
         timeout_ms: with ``isolate``, the most that a run may take before the process is killed; ``None`` for a minute.
         memory_mb: with ``isolate``, the most memory that the model may take; ``None`` for 1024.
@@ -95,20 +138,22 @@ def load(
     """
     one_of(on_fault, ("raise", "next"), "on_fault")
     model = source if isinstance(source, ModelFile) else ModelFile.read(source)
-    choice = choose(model, delegate=delegate, device=device, threads=threads)
+    if require is not None and fallback:
+        raise OptionError(f"require={require!r} allows no other delegate: leave out fallback, or require.")
+    choice, alternatives = _decide(model, delegate, device, threads, require=require, fallback=fallback)
     path: Path | LogOptions | None = None
     if log is not None:
         from pathlib import Path
 
         path = Path(log) if isinstance(log, str | os.PathLike) else log
-    fallbacks = []
-    if on_fault == "next":
+    fallbacks = list(alternatives) if on_fault == "next" else []
+    if on_fault == "next" and not fallbacks:
         later = [kind for kind in ("xnnpack", "none") if kind != choice.spec.kind]
         fallbacks = [DelegateChoice(DelegateSpec(kind, choice.spec.threads), "after a fault") for kind in later]
     if isolate:
-        if not copy or fallbacks:
+        if not copy or fallbacks or fallback:
             raise OptionError(
-                "isolate=True copies results and has no next delegate: leave copy and on_fault at their defaults."
+                "isolate=True copies results and has no next delegate: leave copy, fallback and on_fault at their defaults."
             )
         from edgekit.runtime.isolate import Isolated
 
@@ -121,8 +166,76 @@ def load(
         raise OptionError("timeout_ms and memory_mb are limits of a process: they need isolate=True.")
     return Session(
         model, choice, engine=engine, io=io, preprocess=preprocess, require=require, log=path, signature=signature, copy=copy,
-        non_finite=non_finite, fallbacks=fallbacks,
+        non_finite=non_finite, fallbacks=fallbacks, alternatives=alternatives,
     )  # fmt: skip
+
+
+def plan(
+    source: str | os.PathLike[str] | bytes | ModelFile,
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+    measure: bool = False,
+    require: str | None = None,
+    cost_table: str | os.PathLike[str] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Plan:
+    """Find out which delegate should run a model, and of each other one why not.
+
+    Args:
+        source: a ``.tflite`` file, its bytes, or a ``ModelFile``.
+        device: a profile id; ``None`` for this machine.
+        threads: CPU threads; ``None`` for the profile's number.
+        measure: whether to try the accelerators and to time what works, each in processes of their own: about ten seconds. The
+            times are remembered, and ``load`` follows them.
+        require: a delegate that must be the pick and take the whole model; ``plan.unmet`` says why it is not.
+        cost_table: a file of measured operator times that ``convert`` wrote: times that were not measured are predicted from it.
+        progress: called as ``progress(step, done, total)``.
+
+    Returns:
+        The plan: ``choice``, and ``delegates`` with availability, shares and times.
+
+    Raises:
+        EdgekitError: the file, the device or an option is not usable.
+    """
+    from edgekit_profiles import find_target
+    from edgekit_profiles.plan import make_plan
+
+    model = source if isinstance(source, ModelFile) else ModelFile.read(source)
+
+    def share(kind: str) -> Share | None:
+        return _edgetpu_share(model) if kind == "edgetpu" else None
+
+    def expect(spec: DelegateSpec) -> Expected | None:
+        if cost_table is None:
+            return None
+        from pathlib import Path
+
+        from edgekit_convert.assign.expected import expected
+
+        return expected(model, spec, Path(cost_table))
+
+    return make_plan(
+        model,
+        find_target(device),
+        threads=threads,
+        measure=measure,
+        require=require,
+        share=share,
+        expect=expect,
+        progress=progress or (lambda step, done, total: None),
+    )
+
+
+def _edgetpu_share(model: ModelFile) -> Share | None:
+    """How much of a model that was not compiled the Edge TPU would take, by its compiler's rules."""
+    from edgekit_convert import edgetpu
+    from edgekit_profiles.trying import Share
+
+    report = edgetpu.check(model)
+    if report.refused is not None:
+        return Share(0.0, None, f"the rules of the Edge TPU compiler: {report.refused}")
+    return Share(report.share_ops, report.share_macs, f"the rules of the Edge TPU compiler: {report.summary()}")
 
 
 def convert(
@@ -180,7 +293,8 @@ def convert(
         crop: ``(width, height)`` to cut out of the centre after the resize.
         preprocessing: by input name, instead of the four options above.
         labels: class names, in output order.
-        device: a profile id: the device that the model is for; ``None`` for this machine.
+        device: a profile id: the device that the model is for; ``None`` for this machine. For one with an Edge TPU the operators
+            are checked against what its compiler maps, and the model is compiled where that is installed.
         delegate_rules: whether operators that the target's delegate leaves outside in int8 may be respelled as ones that it takes.
         verify: data like ``calibration``, with labels where there are some, that the proof runs on as well.
         metric: ``accuracy``, or a function ``(outputs, labels) -> float``, or ``module:function``.
@@ -212,7 +326,7 @@ def convert(
 
     gates = edgekit_convert.Gates.from_options(min_agreement, max_drop, min_sqnr)
     python = os.fspath(runtime_python) if runtime_python is not None else None
-    target = Target(choose(None, device=device), _elsewhere(device), python)
+    target = Target(choose(None, device=device), _elsewhere(device), python, _has_edgetpu(device))
     return edgekit_convert.convert(
         source,
         calibration,
@@ -240,6 +354,15 @@ def _elsewhere(device: str | None) -> str | None:
 
     target = edgekit_profiles.find_target(device)
     return None if target.here else target.name
+
+
+def _has_edgetpu(device: str | None) -> bool:
+    """Whether a device was named that is or has an Edge TPU of its own."""
+    if device is None:
+        return False
+    import edgekit_profiles
+
+    return any(item.kind == "edgetpu" for item in edgekit_profiles.load_profile(device).accelerators)
 
 
 def verify(

@@ -28,7 +28,7 @@ from edgekit.records import Record
 from edgekit.tensors import Array, TensorSpec
 
 if TYPE_CHECKING:
-    from edgekit.runtime.session import Session
+    from edgekit.runtime.face import Face
 
 #: Operators that hand on their first input's values.
 _CARRIERS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "QUANTIZE", "DEQUANTIZE", "CAST"})
@@ -145,10 +145,10 @@ class Classifier(Record):
 
 
 #: Each session's way to read its output, found out at its first image.
-_readers: WeakKeyDictionary[Session, Classifier] = WeakKeyDictionary()
+_readers: WeakKeyDictionary[Face, Classifier] = WeakKeyDictionary()
 
 
-def classify(session: Session, image: Any, top: int = 5) -> tuple[Label, ...]:
+def classify(session: Face, image: Any, top: int = 5) -> tuple[Label, ...]:
     """The likeliest classes of one image; ``Session.classify`` is this.
 
     The manifest's preprocessing is applied whether the session was loaded with ``preprocess`` or not.

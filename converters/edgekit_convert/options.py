@@ -105,11 +105,13 @@ class Target:
         choice: its delegate.
         elsewhere: its name where it is not this machine.
         runtime_python: a Python that has its runtime; ``None`` for this process.
+        edgetpu: whether it is an Edge TPU, for which the file is compiled.
     """
 
     choice: DelegateChoice
     elsewhere: str | None
     runtime_python: str | None
+    edgetpu: bool = False
 
     @property
     def spec(self) -> DelegateSpec:
@@ -119,7 +121,7 @@ class Target:
     @property
     def has_xnnpack(self) -> bool:
         """Whether XNNPACK is its delegate: for that one operators are placed and respelled."""
-        return self.choice.spec.kind == "xnnpack"
+        return self.choice.spec.kind == "xnnpack" and not self.edgetpu
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgekit_convert.conversion import Conversion
 from edgekit_convert.options import Demands, Files, Progress, Reading, Recipe, Target
+from edgekit_convert.stages.compiling import check_possible, compile_for_target
 from edgekit_convert.stages.exporting import export
 from edgekit_convert.stages.finishing import finish
 from edgekit_convert.stages.gating import meet_gates
@@ -48,6 +49,7 @@ def convert(
         EdgekitError: the source, the data or an option is not usable, or the result fails a gate.
     """
     tell: Progress = progress or (lambda step, done, total: None)
+    check_possible(recipe, target, files)
 
     # Trained model → float .tflite, the one pivot format; data that were looked through.
     prepared = prepare(
@@ -82,6 +84,8 @@ def convert(
         target=target,
         keep_failing=demands.keep_failing,
     )
+    # For an Edge TPU: which operators its compiler maps, and the compiler where it is installed.
+    conversion = compile_for_target(conversion, target, tell)
     if files.output is not None:
         conversion.save(files.output, overwrite=files.overwrite)
     return conversion

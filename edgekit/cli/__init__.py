@@ -34,7 +34,7 @@ SUMMARIES: dict[str, str] = {
     "inspect": "Show what a .tflite file holds and what a delegate takes of it.",
     "run": "Run a model on arrays from a file and log the latency.",
     "log": "Read latency logs.",
-    "devices": "List, show and detect device profiles.",
+    "devices": "List, show, detect and check device profiles.",
     "plan": "Say which delegate would run a model here, and why not the others.",
     "bench": "Measure load, first run, warm-up and steady latency of models.",
     "demo": "Train, convert, prove and benchmark a small model, offline.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +19,9 @@ from edgekit.cli.data_options import (
 from edgekit.cli.output import console, print_json, progress_bar
 from edgekit.cli.proof import print_findings, print_verification
 from edgekit.report.units import size_text
+
+if TYPE_CHECKING:
+    from edgekit_convert import Conversion
 
 
 @click.command("convert")
@@ -60,7 +64,8 @@ from edgekit.report.units import size_text
 @click.option(
     "--device",
     metavar="ID",
-    help="The device that the model is for; see `edgekit devices list`.  [default: this machine]",
+    help="The device that the model is for; see `edgekit devices list`. For one with an Edge TPU (coral-usb) the model is "
+    "compiled where edgetpu_compiler is installed.  [default: this machine]",
 )
 @click.option("--verify", metavar=DATA, help="Further data that the proof runs on, with labels where there are some.")
 @metric_option
@@ -169,8 +174,8 @@ def command(
             progress=progress,
         )
     if as_json:
-        print_json({"output": str(target), **result.to_json()})
-        ctx.exit(0 if result.report.passed else 1)
+        print_json({"output": str(target), **result.to_json(), **_edgetpu_json(result, target)})
+        ctx.exit(0 if _passed(result) else 1)
     print_findings([finding.to_json() for finding in result.findings])
     print_verification(result.report.to_json())
     before, after = len(result.float_model), len(result.model.content)
@@ -178,7 +183,45 @@ def command(
         f"{target}: {size_text(after)}, the float model is {size_text(before)} ({before / after:.1f} times as large)",
         soft_wrap=True,
     )
-    ctx.exit(0 if result.report.passed else 1)
+    _print_edgetpu(result, target)
+    ctx.exit(0 if _passed(result) else 1)
+
+
+def _passed(result: Conversion) -> bool:
+    """Whether everything went well: the checks, and the compiler where one ran."""
+    return result.report.passed and (result.edgetpu is None or result.edgetpu.failure is None)
+
+
+def _print_edgetpu(result: Conversion, path: Path) -> None:
+    """Say where the model for the Edge TPU is, or how to make it."""
+    from edgekit_convert.edgetpu.compiler import compiled_path
+    from edgekit_convert.edgetpu.step import how_to_compile
+
+    wanted = result.edgetpu
+    if wanted is None:
+        return
+    if wanted.compiled is not None:
+        size = size_text(wanted.compiled.size_bytes)
+        console().print(f"{compiled_path(path)}: {size}, compiled for the Edge TPU", soft_wrap=True, markup=False)
+    elif wanted.failure is None:
+        console().print(how_to_compile(path, wanted), soft_wrap=True, markup=False)
+
+
+def _edgetpu_json(result: Conversion, path: Path) -> dict[str, Any]:
+    """What the model's name adds to the JSON of a conversion for an Edge TPU: the compiled file, or the command that makes it."""
+    from edgekit_convert.edgetpu.compiler import compiled_path
+
+    wanted = result.edgetpu
+    if wanted is None:
+        return {}
+    made = wanted.compiled is not None
+    return {
+        "edgetpu": {
+            **wanted.to_json(),
+            "output": str(compiled_path(path)) if made else None,
+            "command": wanted.command(path),
+        }
+    }
 
 
 def read_labels(path: Path) -> list[str]:

@@ -12,13 +12,14 @@ from edgekit.host import HostFacts, read_host
 from edgekit_profiles import DeviceProfile, detect, load_profile
 from edgekit_profiles.detect import Detection
 from edgekit_profiles.loader import load_file, profile_files
+from edgekit_profiles.profile import MatchRules
 
 _UNKNOWN = "unknown"
 
 
 @click.group("devices")
 def command() -> None:
-    """List, show and detect device profiles."""
+    """List, show, detect and check device profiles."""
 
 
 @command.command("list")
@@ -26,17 +27,27 @@ def command() -> None:
 @click.pass_context
 def list_command(ctx: click.Context, as_json: bool) -> None:
     """List the device profiles, edgekit's and your own."""
-    detected = detect(read_host()).profile
+    detection = detect(read_host())
+    here = detection.profile.origin if detection.profile is not None else None
+    attached = [profile.origin for profile in detection.attached]
     items: list[dict[str, Any]] = []
     for file in profile_files():
-        item: dict[str, Any] = {"id": file.id, "name": None, "path": file.path, "user": file.user, "error": None}
+        item: dict[str, Any] = {
+            "id": file.id,
+            "name": None,
+            "role": None,
+            "path": file.path,
+            "user": file.user,
+            "error": None,
+        }
         try:
             profile = load_file(file)
         except ProfileError as error:
             item["error"] = str(error)
         else:
-            item["name"] = profile.name
-        item["this_machine"] = detected is not None and detected.origin == item["path"]
+            item.update(name=profile.name, role=profile.role)
+        item["this_machine"] = file.path == here
+        item["attached"] = file.path in attached
         items.append(item)
     if as_json:
         print_json(items)
@@ -46,7 +57,7 @@ def list_command(ctx: click.Context, as_json: bool) -> None:
                 item["id"],
                 item["name"] or f"not valid: {item['error']}",
                 item["path"] if item["user"] else "edgekit's",
-                "yes" if item["this_machine"] else "",
+                "yes" if item["this_machine"] else "attached" if item["attached"] else "",
             )
             for item in items
         ]
@@ -68,19 +79,62 @@ def show(device: str, as_json: bool) -> None:
 
 
 @command.command("detect")
-@click.option("--explain", is_flag=True, help="Show every fact about this machine, and every profile's score.")
+@click.option(
+    "--root",
+    metavar="FOLDER",
+    default="/",
+    type=click.Path(exists=True, file_okay=False),
+    help="A folder with a recorded copy of another machine's files (/proc, /sys, …). Default: this machine.",
+)
+@click.option("--explain", is_flag=True, help="Show every fact about the machine, and every profile's score.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def detect_command(explain: bool, as_json: bool) -> None:
-    """Say which device profile this machine is."""
-    host = read_host()
+def detect_command(root: str, explain: bool, as_json: bool) -> None:
+    """Say which device profile this machine is, and what is attached to it."""
+    host = read_host(root)
     detection = detect(host)
     if as_json:
-        print_json({**detection.to_json(), "host": host.to_json()})
+        print_json({**detection.to_json(), "root": root, "host": host.to_json()})
         return
-    name = f"{detection.profile.id} ({detection.profile.name})" if detection.profile is not None else "none"
-    print_pairs("This machine", [("device", name), ("reason", detection.reason)])
+    rows = [("device", _named(detection.profile) if detection.profile is not None else "none")]
+    rows.append(("reason", detection.reason))
+    rows.extend(("attached", _named(profile)) for profile in detection.attached)
+    print_pairs("This machine" if root == "/" else f"The machine recorded in {root}", rows)
     if explain:
         _explain(host, detection)
+
+
+@command.command("validate")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.pass_context
+def validate_command(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> None:
+    """Check device profiles of your own, and say everything that is wrong with them.
+
+    Exit code 1: something is wrong with one of them; 2: one cannot be read.
+    """
+    from edgekit_profiles.validate import validate
+
+    found = [validate(file) for file in files]
+    if as_json:
+        print_json([item.to_json() for item in found])
+    else:
+        for item in found:
+            if item.unreadable is not None:
+                click.echo(item.unreadable)
+            for problem in item.problems:
+                click.echo(str(problem))
+            if item.valid and item.profile is not None:
+                click.echo(f"{item.path}: valid: {_named(item.profile)}")
+            for note in item.notes:
+                click.echo(f"{item.path}: note: {note}")
+    if any(item.unreadable is not None for item in found):
+        ctx.exit(2)
+    if not all(item.valid for item in found):
+        ctx.exit(1)
+
+
+def _named(profile: DeviceProfile) -> str:
+    return f"{profile.id} ({profile.name})"
 
 
 def _explain(host: HostFacts, detection: Detection) -> None:
@@ -93,13 +147,29 @@ def _explain(host: HostFacts, detection: Detection) -> None:
     print_table("Profiles", ("id", "score", "reasons"), scores)
 
 
+_RULES: dict[str, str] = {
+    "device_tree_model": "board",
+    "device_tree_compatible": "device tree",
+    "product": "product",
+    "usb_ids": "USB",
+    "pci_ids": "PCI",
+    "machine": "architecture",
+    "cpu_flags": "processor features",
+    "system": "system",
+}
+
+
+def _recognised_by(match: MatchRules) -> str:
+    rules = ((word, getattr(match, rule)) for rule, word in _RULES.items())
+    return "; ".join(f"{word} {_value(values)}" for word, values in rules if values)
+
+
 def _facts(profile: DeviceProfile) -> list[tuple[str, str, str]]:
     rows: list[tuple[str, str, str]] = []
-    match = profile.match
-    if match is not None:
-        rules = (("board", match.device_tree_model), ("architecture", match.machine), ("system", match.system))
-        text = "; ".join(f"{name} {_value(values)}" for name, values in rules if values)
-        rows.append(("recognised by", text, match.source))
+    if profile.role != "machine":
+        rows.append(("role", profile.role, "its delegates come before those of the machine that it is attached to"))
+    if profile.match is not None:
+        rows.append(("recognised by", _recognised_by(profile.match), profile.match.source))
     for cluster in profile.clusters:
         cores = f"{_or_unknown(cluster.cores)} x {cluster.name}, "
         clock = f"up to {cluster.max_hz / 1e9:g} GHz" if cluster.max_hz is not None else f"clock {_UNKNOWN}"
@@ -113,11 +183,16 @@ def _facts(profile: DeviceProfile) -> list[tuple[str, str, str]]:
     )
     for number, rule in enumerate(profile.delegates, 1):
         needs = f"needs {_value(rule.needs)}" if rule.needs else "needs nothing else"
-        rows.append((f"delegate {number}", " ".join((f"{rule.kind}: {needs}.", *rule.limits)), rule.source))
+        options = "".join(f", with {name}={value}" for name, value in rule.options.items())
+        rows.append((f"delegate {number}", " ".join((f"{rule.kind}: {needs}{options}.", *rule.limits)), rule.source))
+    if profile.fallback is not None:
+        text = _value(profile.fallback) or "none: an error"
+        rows.append(("fallback", text, "what to go on with when the delegate that was picked refuses to load"))
     threads = profile.threads
     rows.append(("threads", f"{threads.default}; worth trying: {_value(threads.worth_trying)}", threads.source))
     for runtime in profile.runtimes:
-        text = f"{runtime.package} {runtime.version} for Python {_or_unknown(runtime.pythons)}."
+        text = f"{runtime.package} {runtime.version} for Python {_or_unknown(runtime.pythons)}"
+        text += f" on {_value(runtime.machines)}." if runtime.machines is not None else "."
         rows.append(("runtime", " ".join((text, *runtime.limits)), runtime.source))
     if profile.thermal is not None:
         thermal = profile.thermal

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgekit.cli.compatible import Compatible, compare, print_compatible
 from edgekit.cli.delegated import Seen, look, print_outside
 from edgekit.cli.output import console, print_json, print_pairs, progress_bar
 from edgekit.cli.proof import print_findings, print_verification
@@ -35,8 +36,16 @@ _SCHEMES = {
     metavar="PYTHON",
     help="Ask the runtime of another Python what XNNPACK takes there: tflite-runtime, or another LiteRT.",
 )
+@click.option(
+    "--device",
+    metavar="ID",
+    help="Say whether this device's runtimes have every operator, and which oldest one does; exit with 1 when none has.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def command(file: str, costs: bool, runtime_python: str | None, as_json: bool) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, file: str, costs: bool, runtime_python: str | None, device: str | None, as_json: bool
+) -> None:
     """Show what a .tflite file holds and what a delegate takes of it.
 
     Why XNNPACK leaves operators outside is tried out, one operator at a time, and remembered.
@@ -46,14 +55,24 @@ def command(file: str, costs: bool, runtime_python: str | None, as_json: bool) -
     from edgekit.runtime.delegates import DelegateSpec
 
     model = ModelFile.read(file)
+    compatible = compare(model, device) if device is not None else None
     seen = inspect(model)
     with progress_bar(enabled=costs) as progress:
         spec = DelegateSpec("xnnpack", threads=1)
         delegated = look(model, spec, measure=costs, python=runtime_python, progress=progress)
     if as_json:
-        print_json({**seen.to_json(), "delegate": delegated.to_json()})
-        return
-    print_pairs(seen.path, _pairs(seen, delegated, asked=runtime_python is not None))
+        on_device = compatible.to_json() if compatible is not None else None
+        print_json({**seen.to_json(), "delegate": delegated.to_json(), "compatibility": on_device})
+    else:
+        _print(seen, delegated, compatible, asked=runtime_python is not None)
+    if compatible is not None and not compatible.passed:
+        ctx.exit(1)
+
+
+def _print(seen: Inspection, delegated: Seen, compatible: Compatible | None, *, asked: bool) -> None:
+    print_pairs(seen.path, _pairs(seen, delegated, asked=asked))
+    if compatible is not None:
+        print_compatible(compatible)
     print_outside(delegated)
     if seen.manifest is None:
         console().print("No edgekit manifest in the file: calibration and proof are not known.", style="dim")

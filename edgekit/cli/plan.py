@@ -2,127 +2,140 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgekit.cli.delegated import Seen, look, print_outside
-from edgekit.cli.output import print_json, print_pairs, print_table
-from edgekit.errors import DelegateError, EngineError
-from edgekit.inspection import inspect
+from edgekit.cli.output import print_json, print_pairs, print_table, progress_bar
 from edgekit.modelfile import ModelFile
-from edgekit.runtime.delegates import DelegateSpec, PartitionReport
-from edgekit.runtime.engines import open_engine
-from edgekit_profiles import choose_for, find_target
+from edgekit.report.units import milliseconds
+from edgekit.runtime.delegates import DelegateSpec
 
-
-@dataclass(frozen=True)
-class _Loaded:
-    """What the picked delegate took of the model, or why that is not known.
-
-    Attributes:
-        engine: the interpreter, or ``None`` when the model was not loaded.
-        partitions: what the delegate took.
-        mac_share: its share of the multiply-accumulates; ``None`` when the model has none.
-        problem: why the model was not loaded.
-        failed: whether the target is this machine and cannot run the model so.
-        seen: why operators are outside; of another machine, what is predicted for it from the runtime here.
-    """
-
-    engine: str | None = None
-    partitions: PartitionReport | None = None
-    mac_share: float | None = None
-    problem: str | None = None
-    failed: bool = False
-    seen: Seen = field(default_factory=Seen)
+if TYPE_CHECKING:
+    from edgekit_profiles.plan import Considered, Plan
 
 
 @click.command("plan")
 @click.argument("model")
 @click.option("--device", metavar="ID", help="The device it is for: a profile's id or file. Default: this machine.")
 @click.option("--threads", type=int, metavar="N", help="CPU threads. Default: what the profile says.")
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Try the accelerators and time what works, in processes of their own. Later loads follow the times.",
+)
+@click.option("--require", metavar="KIND", help="Exit with 1 unless this delegate can take the whole model.")
+@click.option(
+    "--cost-table",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Predict times that were not measured from this file, which `edgekit convert` wrote.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_context
-def command(ctx: click.Context, model: str, device: str | None, threads: int | None, as_json: bool) -> None:
+def command(
+    ctx: click.Context,
+    model: str,
+    device: str | None,
+    threads: int | None,
+    measure: bool,
+    require: str | None,
+    cost_table: Path | None,
+    as_json: bool,
+) -> None:
     """Say which delegate would run a model here, and why not the others."""
+    from edgekit import api
+
     file = ModelFile.read(model)
-    target = find_target(device)
-    choice = choose_for(target, file, threads)
-    loaded = _load(file, choice.spec) if target.here else _predict(file, choice.spec, target.name)
+    with progress_bar(enabled=measure or require is not None) as progress:
+        plan = api.plan(
+            file,
+            device=device,
+            threads=threads,
+            measure=measure,
+            require=require,
+            cost_table=cost_table,
+            progress=progress,
+        )
+    seen = _outside(file, plan)
     if as_json:
-        print_json(
-            {
-                "model": file.name,
-                "model_sha256": file.sha256,
-                "device": {
-                    "id": choice.profile_id,
-                    "name": target.profile.name if target.profile is not None else None,
-                    "is_this_machine": target.here,
-                    "reason": target.reason,
-                },
-                "pick": {"delegate": choice.spec.kind, "threads": choice.spec.threads, "reason": choice.reason},
-                "rejected": [{"delegate": item.kind, "reason": item.reason} for item in choice.rejected],
-                **_json(loaded),
-            }
-        )
+        print_json({**plan.to_json(), "delegate": seen.to_json()})
     else:
-        where = "this machine" if target.here else "another machine than this one"
-        print_pairs(
-            f"Plan for {file.name}",
-            [
-                ("device", f"{choice.profile_id or 'no profile'}, {where}: {target.reason}"),
-                ("delegate", f"{choice.spec.kind}, {_threads(choice.spec)}"),
-                ("why", choice.reason),
-                *_pairs(loaded),
-            ],
+        print_pairs(f"Plan for {file.name}", _pairs(plan, seen))
+        print_outside(seen)
+        print_table(
+            "Delegates",
+            ("delegate", "usable", "operators", "multiply-accumulates", "predicted", "measured"),
+            [_row(item) for item in plan.delegates],
         )
-        print_outside(loaded.seen)
-        print_table("Not used", ("delegate", "why not"), [(item.kind, item.reason) for item in choice.rejected])
-    if loaded.failed:
+        print_table(
+            "Not used",
+            ("delegate", "why not"),
+            [(item.kind, item.reason) for item in plan.delegates if not item.picked],
+        )
+    if plan.unmet is not None:
+        click.echo(f"edgekit: {plan.unmet}", err=True)
+    if plan.failed:
         ctx.exit(1)
 
 
-def _load(model: ModelFile, spec: DelegateSpec) -> _Loaded:
-    try:
-        opened = open_engine(model, spec)
-        report, engine = opened.partitions(), opened.version
-        opened.close()
-    except (EngineError, DelegateError) as error:
-        return _Loaded(problem=str(error), failed=True)
-    seen = inspect(model, partitions=False)
-    outside = set(report.outside)
-    taken = sum(op.macs for op in seen.ops if op.index not in outside)
-    return _Loaded(engine, report, taken / seen.macs if seen.macs else None, seen=look(model, spec))
+def _outside(model: ModelFile, plan: Plan) -> Seen:
+    """Why operators are outside: of the pick here; of another machine what XNNPACK does, which the runtime here predicts."""
+    spec = plan.choice.spec
+    if plan.target.here:
+        return Seen() if plan.pick.partitions is None or not _asked_again(spec) else look(model, spec)
+    return look(model, spec, target=plan.target.name) if spec.kind == "xnnpack" else Seen()
 
 
-def _predict(model: ModelFile, spec: DelegateSpec, device: str) -> _Loaded:
-    """What the runtime here takes, as a prediction for a device that is not here; of XNNPACK only."""
-    seen = look(model, spec, target=device) if spec.kind == "xnnpack" else Seen()
-    return _Loaded(problem=f"this machine is not {device}", seen=seen)
+def _asked_again(spec: DelegateSpec) -> bool:
+    """Whether loading the model once more in this process is harmless; drivers are left to processes of their own."""
+    return spec.kind in ("xnnpack", "none")
 
 
-def _threads(spec: DelegateSpec) -> str:
-    return "1 thread" if spec.threads == 1 else f"{spec.threads} threads"
+def _pairs(plan: Plan, seen: Seen) -> list[tuple[str, str]]:
+    spec, pick, where = plan.choice.spec, plan.pick, "this machine"
+    if not plan.target.here:
+        where = "another machine than this one"
+    threads = "1 thread" if spec.threads == 1 else f"{spec.threads} threads"
+    pairs = [
+        ("device", f"{plan.choice.profile_id or 'no profile'}, {where}: {plan.target.reason}"),
+        *(("attached", f"{item.id} ({item.name})") for item in plan.target.attached),
+        ("delegate", f"{spec.kind}, {threads}"),
+        ("why", plan.choice.reason),
+    ]
+    if plan.unmet is not None:
+        pairs.append(("required", plan.unmet))
+    if pick.partitions is not None:
+        pairs.append(("would take", str(pick.partitions)))
+    elif plan.problem is not None:
+        pairs.append(("would take", f"{'not loaded' if plan.target.here else 'not tried'}: {plan.problem}"))
+    if seen.report is not None and not plan.target.here:
+        pairs.append(("predicted", f"{seen.report.partitions}, as {seen.report.runtime} does here"))
+    if pick.partitions is not None and pick.share is not None and pick.share.macs is not None:
+        pairs.append(("of the work", f"{100 * pick.share.macs:.1f} % of the multiply-accumulates"))
+    if pick.engine is not None:
+        pairs.append(("tried with", pick.engine))
+    pairs += [(f"note on {item.kind}", note) for item in plan.delegates for note in item.notes]
+    if not plan.measured and plan.target.here and plan.problem is None:
+        pairs.append(("measured", "nothing: `--measure` tries the accelerators and times what works"))
+    return pairs
 
 
-def _pairs(loaded: _Loaded) -> list[tuple[str, str]]:
-    if loaded.partitions is None:
-        pairs = [("would take", f"{'not loaded' if loaded.failed else 'not tried'}: {loaded.problem}")]
-        if loaded.seen.report is not None:
-            pairs.append(("predicted", f"{loaded.seen.report.partitions}, as {loaded.seen.report.runtime} does here"))
-        return pairs
-    pairs = [("would take", str(loaded.partitions))]
-    if loaded.mac_share is not None:
-        pairs.append(("of the work", f"{100 * loaded.mac_share:.1f} % of the multiply-accumulates"))
-    return [*pairs, ("tried with", str(loaded.engine))]
-
-
-def _json(loaded: _Loaded) -> dict[str, Any]:
-    return {
-        "engine": loaded.engine,
-        "partitions": loaded.partitions.to_json() if loaded.partitions is not None else None,
-        "mac_share": loaded.mac_share,
-        "problem": loaded.problem,
-        "delegate": loaded.seen.to_json(),
-    }
+def _row(item: Considered) -> tuple[str, ...]:
+    share, timed = item.share, item.timed
+    usable = "no" if not item.available else "yes" if item.tried else "not tried"
+    measured = "not measured"
+    if timed is not None:
+        low, high = min(timed.medians_ns), max(timed.medians_ns)
+        measured = (
+            f"{milliseconds(timed.ns)} ({milliseconds(low)} to {milliseconds(high)}, {len(timed.medians_ns)} launches)"
+        )
+    return (
+        f"{item.kind} (picked)" if item.picked else item.kind,
+        usable,
+        "unknown" if share is None or share.operators is None else f"{100 * share.operators:.0f} %",
+        "unknown" if share is None or share.macs is None else f"{100 * share.macs:.1f} %",
+        "unknown" if item.expected is None else milliseconds(item.expected.ns),
+        measured,
+    )

@@ -12,7 +12,7 @@ import numpy as np
 from edgekit.cli.output import print_json, print_table
 from edgekit.errors import DataError, EngineError, TensorError, from_os_error
 from edgekit.report.units import milliseconds
-from edgekit.runtime.delegates import PartitionReport
+from edgekit.runtime.delegates import DelegateSpec, PartitionReport
 from edgekit.runtime.session import Session
 from edgekit.tensors import Array, TensorSpec
 
@@ -33,8 +33,23 @@ from edgekit.tensors import Array, TensorSpec
 @click.option("--overwrite", is_flag=True, help="Replace the results file when it exists.")
 @click.option("--log", type=click.Path(path_type=Path), help="Append each run's times to this JSON Lines file.")
 @click.option("--delegate", metavar="KIND", help="xnnpack, none, gpu or edgetpu.  [default: the device profile's pick]")
+@click.option(
+    "--delegate-option",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An option of the delegate that --delegate names, such as precision=fp16.",
+)
 @click.option("--device", metavar="ID", help="A device profile.  [default: detected]")
-@click.option("--require", metavar="KIND", help="Fail unless this delegate takes the whole model.")
+@click.option("--require", metavar="KIND", help="Exit with 1 unless this delegate takes the whole model.")
+@click.option(
+    "--fallback",
+    multiple=True,
+    metavar="KIND",
+    help="What to load the model on when the delegate refuses; again for more, in order.  [default: the device profile's order; "
+    "nothing for a delegate that was named]",
+)
+@click.option("--no-fallback", is_flag=True, help="Fail when the delegate refuses.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
 @click.option(
     "--engine",
@@ -68,8 +83,11 @@ def command(
     overwrite: bool,
     log: Path | None,
     delegate: str | None,
+    options: tuple[str, ...],
     device: str | None,
     require: str | None,
+    fallback: tuple[str, ...],
+    no_fallback: bool,
     threads: int | None,
     engine: str | None,
     signature: str | None,
@@ -89,8 +107,10 @@ def command(
 
     if output is not None:
         check_writable(output, overwrite=overwrite)
+    if fallback and no_fallback:
+        raise click.UsageError("--fallback and --no-fallback exclude each other.")
     with load(
-        model, delegate=delegate, device=device, threads=threads, engine=engine, require=require, log=log,
+        model, delegate=_delegate(delegate, options), fallback=() if no_fallback else fallback or None, device=device, threads=threads, engine=engine, require=require, log=log,
         preprocess=preprocess, io="native" if native else "float", signature=signature, on_fault=on_fault, isolate=isolate,
         non_finite="allow" if allow_non_finite else "refuse", timeout_ms=timeout_ms, memory_mb=memory_mb,
     ) as session:  # fmt: skip
@@ -118,6 +138,7 @@ def command(
                         "reason": session.asked.reason,
                     },
                     "got": got.to_json() if got is not None else None,
+                    "fallbacks": [item.to_json() for item in session.fallbacks],
                     "faults": [fault.error for fault in session.faults],
                     "log": str(log) if log else None,
                 }
@@ -139,6 +160,19 @@ def command(
         )
     if log is not None:
         click.echo(f"each run's times: {log} (`edgekit log summary {log}`)")
+
+
+def _delegate(kind: str | None, options: tuple[str, ...]) -> str | DelegateSpec | None:
+    """The delegate with its options, as ``load`` takes it."""
+    if not options:
+        return kind
+    if kind is None:
+        raise click.UsageError("--delegate-option needs --delegate: options belong to one delegate.")
+    pairs = [text.partition("=") for text in options]
+    for name, mark, _ in pairs:
+        if not name or not mark:
+            raise click.UsageError(f"--delegate-option {name!r}: NAME=VALUE was expected.")
+    return DelegateSpec(kind, options={name: value for name, _, value in pairs})
 
 
 def _got(session: Session) -> PartitionReport | None:

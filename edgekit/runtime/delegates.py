@@ -5,16 +5,22 @@ The only place that loads a native delegate library.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import DelegateError
 from edgekit.records import Record
 
-#: ``xnnpack``: the CPU delegate that is built into the interpreters. ``none``: the interpreter's own kernels.
-KINDS: tuple[str, ...] = ("xnnpack", "none", "gpu", "edgetpu")
+if TYPE_CHECKING:
+    from edgekit.modelfile import ModelFile
 
+#: ``xnnpack``: the CPU delegate that is built into the interpreters. ``none``: the interpreter's own kernels. ``npu``: what
+#: LiteRT's dispatch libraries reach; listed, and refused with the reason.
+KINDS: tuple[str, ...] = ("xnnpack", "none", "gpu", "edgetpu", "npu")
+
+#: The operator that the Edge TPU compiler puts in place of what it took.
+EDGETPU_OPERATOR = "edgetpu-custom-op"
 #: Where libedgetpu lies after its own installer (Coral documentation, "Install the Edge TPU runtime").
 EDGETPU_LIBRARIES: tuple[str, ...] = ("libedgetpu.so.1", "libedgetpu.1.dylib", "edgetpu.dll")
 
@@ -119,51 +125,39 @@ class PartitionReport(Record):
 
 def edgetpu_library() -> str | None:
     """The name or path of libedgetpu on this machine, or ``None``."""
-    import ctypes.util  # loads subprocess and more: only where an Edge TPU is looked for
-    from pathlib import Path
+    from edgekit.runtime.edgetpu_library import find
 
-    found = ctypes.util.find_library("edgetpu")
-    if found:
-        return found
-    folders = [Path("/usr/lib"), Path("/usr/local/lib"), *Path("/usr/lib").glob("*-linux-gnu*")]
-    for folder in folders:
-        for name in EDGETPU_LIBRARIES:
-            if (folder / name).exists():
-                return str(folder / name)
-    return None
+    return find(EDGETPU_LIBRARIES)
 
 
-def load_library(interpreter_module: Any, spec: DelegateSpec) -> list[Any]:
+def load_library(interpreter_module: Any, spec: DelegateSpec, model: ModelFile | None = None) -> list[Any]:
     """Load the native library of a delegate.
 
     Args:
         interpreter_module: the module that has ``load_delegate`` (LiteRT's, tflite-runtime's or TensorFlow's).
         spec: what to load.
+        model: what it is for; ``None`` where that is not known.
 
     Returns:
         What the interpreter's ``experimental_delegates`` takes; empty for delegates that need no library.
 
     Raises:
-        DelegateError: the library is missing, or it refused.
+        DelegateError: the library is missing, or it refused, with the reason.
     """
     if spec.kind in ("xnnpack", "none"):
         return []
     if spec.kind == "gpu":
         raise DelegateError(
-            "the GPU delegate cannot be used yet: this version of edgekit runs models on the CPU and the Edge TPU. "
-            "Use --delegate xnnpack."
+            "the GPU is reached through LiteRT's CompiledModel, not through an interpreter: leave the engine open, or use "
+            "--engine litert-compiled."
         )
+    if spec.kind == "npu":
+        from edgekit.runtime.npu import find_npu, npu_reason
+
+        raise DelegateError(f"{npu_reason(find_npu())} Use --delegate xnnpack.")
+    from edgekit.runtime.edgetpu import engine_of, open_delegate
+
     library = edgetpu_library()
-    if library is None:
-        raise DelegateError(
-            "the Edge TPU delegate needs the library libedgetpu, and it was not found. "
-            "Install the package libedgetpu1-std; a model that was not compiled for the Edge TPU runs with --delegate xnnpack."
-        )
-    try:
-        return [interpreter_module.load_delegate(library, dict(spec.options))]
-    except (ValueError, OSError, RuntimeError) as error:
-        raise DelegateError(
-            f"the Edge TPU library {library} refused to start ({str(error) or 'it gave no reason'}). Likely causes: no "
-            "device is connected, the user may not open it (plug it in again after installing the udev rule), or "
-            "another process holds it. A model that was not compiled for the Edge TPU runs with --delegate xnnpack."
-        ) from error
+    options = dict(spec.options)
+    load: Callable[[], Any] = lambda: interpreter_module.load_delegate(library, options)  # noqa: E731
+    return [open_delegate(load, spec, library, model, engine_of(interpreter_module))]

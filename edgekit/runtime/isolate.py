@@ -12,29 +12,28 @@ import signal
 import sys
 import time
 from _thread import allocate_lock
-from collections.abc import Iterable, Iterator, Mapping
-from types import TracebackType
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgekit import errors
-from edgekit.errors import EdgekitError, EngineError, FaultError, OptionError, one_of
+from edgekit.errors import EdgekitError, EngineError, FaultError, OptionError
 from edgekit.modelfile import ModelFile
 from edgekit.runtime import frames
 from edgekit.runtime.delegates import DelegateChoice, PartitionReport
+from edgekit.runtime.face import Face
 from edgekit.runtime.isolate_process import START_SECONDS, ChildProcess, Lost, one_line
 from edgekit.runtime.latency import LatencyLog
 from edgekit.runtime.shared_arrays import SharedArrays
-from edgekit.runtime.values import NON_FINITE, Values
-from edgekit.tensors import Array, TensorSpec
+from edgekit.tensors import Array
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from edgekit.postprocess import Label
+    from edgekit.runtime.fallback import Fallback
     from edgekit.runtime.latency import LogOptions
     from edgekit.runtime.session import Fault
 
@@ -50,7 +49,7 @@ _PATIENCE_SECONDS = 1.0
 _clock = time.perf_counter_ns
 
 
-class Isolated:
+class Isolated(Face):
     """One loaded model in a process of its own, with ``Session``'s face. Use it as a context manager, or call ``close()``.
 
     The process is started at once and again by the next run after it was lost (``restart``). Threads may share it: one runs at a time.
@@ -79,7 +78,7 @@ class Isolated:
         outputs: what comes out.
         latency: the times of all runs; "invoke" is from the last byte sent to the first byte of the answer.
         lost: how many processes crashed, hung or were ended for what they sent.
-        faults: empty, as there is no next delegate to go on with; see ``Session``.
+        faults: empty, as there is no next delegate to go on with; see ``Session``. Likewise ``fallbacks``.
 
     Raises:
         FaultError: the process crashed, hung or outgrew its limits while it loaded the model.
@@ -106,22 +105,8 @@ class Isolated:
     ) -> None:
         self._seconds = _limit(timeout_ms, DEFAULT_TIMEOUT_MS, "timeout_ms") / 1000
         self._memory_bytes = _memory(memory_mb)
-        self.model = model
-        self.asked = choice
-        self.inputs: tuple[TensorSpec, ...] = model.inputs
-        self.outputs: tuple[TensorSpec, ...] = model.outputs
-        self.io = one_of(io, ("float", "native"), "io")
-        self.preprocesses = preprocess
-        one_of(non_finite, NON_FINITE, "non_finite")
-        if signature is not None:
-            from edgekit.runtime.signatures import entry
-
-            found = entry(model, signature)
-            self.inputs, self.outputs = found.inputs, found.outputs
         # Values are made here and only the file's own types go over the pipe: less to send, and less that the other side decides.
-        self._values = Values(
-            model, self.inputs, self.outputs, native=self.io == "native", preprocess=preprocess, non_finite=non_finite
-        )
+        super().__init__(model, choice, io=io, preprocess=preprocess, signature=signature, non_finite=non_finite)
         self._options = {"engine": engine, "require": require, "signature": signature, "io": "native"}
         self._shared = SharedArrays.make(self.inputs, self.outputs)
         self._restart = restart
@@ -134,6 +119,7 @@ class Isolated:
         self._number = 0
         self.lost = 0
         self.faults: tuple[Fault, ...] = ()
+        self.fallbacks: tuple[Fallback, ...] = ()
         self._start()
         try:
             self.latency = LatencyLog(path=log, header=self._log_header() if log is not None else None)
@@ -142,17 +128,13 @@ class Isolated:
             raise
 
     def _log_header(self) -> dict[str, Any]:
-        import platform
-
         known = isinstance(self._partitions, PartitionReport)
         return {
-            "model_sha256": self.model.sha256,
-            "model": self.model.path.name if self.model.path is not None else None,
+            **self._about(),
             "engine": self._engine,
             "isolated": True,
             "asked": {"delegate": self.asked.spec.kind, "threads": self.asked.spec.threads},
             "got": self.partitions.to_json() if known else None,
-            "host": {"machine": platform.machine(), "system": platform.system(), "node": platform.node()},
         }
 
     def _start(self) -> None:
@@ -221,40 +203,6 @@ class Isolated:
             raise EngineError(self._partitions)
         return self._partitions
 
-    @property
-    def got(self) -> str:
-        """The delegate that runs at least one operator; ``"none"`` when all fell to the interpreter's kernels."""
-        return self.asked.spec.kind if self.partitions.partitions else "none"
-
-    def preprocess(self, value: npt.ArrayLike, name: str | None = None) -> Array:
-        """Apply the manifest's preprocessing to one input; see ``Session.preprocess``."""
-        return self._values.preprocessed(value, name)
-
-    def __call__(
-        self, value: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None, /, **named: npt.ArrayLike
-    ) -> Any:
-        """Same as ``run``."""
-        return self.run(value, **named)
-
-    def run(self, value: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None, /, **named: npt.ArrayLike) -> Any:
-        """Run the model once, as ``Session.run`` does.
-
-        Raises:
-            FaultError: the process crashed, hung or outgrew its limits: there is no result.
-            TensorError: a name, shape, dtype or value does not fit.
-            EngineError: a kernel failed, or the session is closed.
-        """
-        return self._run(value, named, _clock())
-
-    def run_queued(self, value: npt.ArrayLike | Mapping[str, npt.ArrayLike], since_ns: int) -> Any:
-        """``run``, for callers that keep a queue: the time since then goes into the log as queue time.
-
-        Args:
-            value: as for ``run``.
-            since_ns: ``time.perf_counter_ns()`` when the input was put into the queue.
-        """
-        return self._run(value, {}, since_ns)
-
     def _run(
         self,
         value: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None,
@@ -286,9 +234,7 @@ class Isolated:
             assert child is not None
             sent, came = child.sent_ns, child.came_ns
             self.latency.add_ns(since_ns, start - since_ns, sent - start, came - sent, _clock() - came)
-        if len(results) == 1:
-            return results[0]
-        return {spec.name: result for spec, result in zip(self.outputs, results, strict=True)}
+        return self._named(results)
 
     def _most_bytes(self, arrays: list[Array]) -> int:
         """The most that an answer may be: outputs are as large as their specs say, or follow the inputs' open sizes."""
@@ -322,18 +268,6 @@ class Isolated:
         with self._lock:
             self._ready()
             self._ask(frames.RESET, frames.DONE, {"seconds": self._seconds}, [], self._seconds, "it was reset", 0)
-
-    def batch(self, values: Iterable[Any], *, size: int | None = None) -> Iterator[Any]:
-        """Run many inputs; see ``Session.batch``."""
-        from edgekit.runtime.batch import batch
-
-        return batch(self, values, size=size)
-
-    def classify(self, image: Any, top: int = 5) -> tuple[Label, ...]:
-        """The likeliest classes of an image; see ``Session.classify``."""
-        from edgekit.postprocess import classify
-
-        return classify(self, image, top)  # type: ignore[arg-type]  # it needs the face that both have
 
     def _check_owner(self) -> None:
         """Raise in a fork. Asked before the lock, which a thread of the parent may have had for ever."""
@@ -471,14 +405,6 @@ class Isolated:
                 child.close()
         finally:
             self._lock.release()
-
-    def __enter__(self) -> Isolated:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _limit(value: int | None, default: int, what: str) -> int:

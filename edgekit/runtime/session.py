@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from edgekit.errors import DelegateError, EdgekitError, EngineError, one_of
+from edgekit.errors import DelegateError, EdgekitError, EngineError
 from edgekit.modelfile import ModelFile
 from edgekit.records import Record
-from edgekit.runtime.delegates import DelegateChoice, DelegateSpec, PartitionReport
+from edgekit.runtime.delegates import DelegateChoice, PartitionReport
 from edgekit.runtime.engines import open_engine
+from edgekit.runtime.face import Face
+from edgekit.runtime.fallback import Fallback, check_required, not_loaded, open_first
 from edgekit.runtime.latency import LatencyLog
 from edgekit.runtime.shortway import short_way
 from edgekit.runtime.turns import Turns
-from edgekit.runtime.values import NON_FINITE, Values
-from edgekit.tensors import Array, TensorSpec
+from edgekit.tensors import Array
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from edgekit.postprocess import Label
     from edgekit.runtime.engines import Engine
     from edgekit.runtime.latency import LogOptions
-    from edgekit.runtime.signatures import Entry
 
-IO_MODES: tuple[str, ...] = ("float", "native")
 _clock = time.perf_counter_ns
 
 #: Sessions of this process, for what a fork has to do in the child.
@@ -51,7 +48,7 @@ class Fault(Record):
     next: DelegateChoice
 
 
-class Session:
+class Session(Face):
     """One loaded model. Use it as a context manager, or call ``close()``.
 
     Values are real numbers (``io="float"``, quantised and dequantised here) or the file's own integers
@@ -73,16 +70,18 @@ class Session:
             next run changes their values, which is for one thread that is done with a result before the next run.
         non_finite: ``"refuse"`` NaN and infinity in inputs of real numbers, or ``"allow"`` them, which saves looking.
         fallbacks: delegates to go on with, in this order, when the engine fails during a run; the input is run again there.
+        alternatives: delegates to load the model on, in this order, when ``choice`` cannot be loaded; none with ``require``.
 
     Attributes:
         model: the model.
-        asked: the delegate that was asked for, and why; after a fault, the one that runs now.
+        asked: the delegate that was asked for, and why; after a fallback or a fault, the one that runs now.
         inputs: what goes in.
         outputs: what comes out.
         io: ``"float"`` or ``"native"``.
         preprocesses: whether ``run`` applies the manifest's preprocessing.
         latency: the times of all runs.
-        faults: the engines that failed, oldest first.
+        fallbacks: the delegates that the model could not be loaded on, in the order they were tried, with what they said.
+        faults: the engines that failed while they ran, oldest first.
 
     Raises:
         EngineError: no interpreter, or it refused the model.
@@ -104,34 +103,20 @@ class Session:
         copy: bool = True,
         non_finite: str = "refuse",
         fallbacks: Sequence[DelegateChoice] = (),
+        alternatives: Sequence[DelegateChoice] = (),
     ) -> None:
-        one_of(io, IO_MODES, "io")
-        one_of(non_finite, NON_FINITE, "non_finite")
-        self.model = model
-        self.asked = choice
-        self._entry: Entry | None = None
-        if signature is not None:
-            from edgekit.runtime.signatures import entry
-
-            self._entry = entry(model, signature)
-        self.inputs: tuple[TensorSpec, ...] = self._entry.inputs if self._entry is not None else model.inputs
-        self.outputs: tuple[TensorSpec, ...] = self._entry.outputs if self._entry is not None else model.outputs
+        super().__init__(model, choice, io=io, preprocess=preprocess, signature=signature, non_finite=non_finite)
         self.faults: tuple[Fault, ...] = ()
-        self.io = io
-        self.preprocesses = preprocess
-        native = io == "native"
-        self._values = Values(
-            model, self.inputs, self.outputs, native=native, preprocess=preprocess, non_finite=non_finite
-        )
         self._copy = copy
-        self._fallbacks = list(fallbacks)
         self._engine_name = engine
         self._why_not: str | None = None
         self._short_way: list[bool] = []
-        self._engine: Engine = open_engine(model, choice.spec, engine, self._entry)
+        self.fallbacks: tuple[Fallback, ...]
+        self._engine: Engine
+        self._engine, self.asked, self.fallbacks = self._opened([choice, *alternatives], require)
+        self._first_asked = choice
+        self._fallbacks = [item for item in fallbacks if item.spec.kind != self.asked.spec.kind]
         self._partitions: PartitionReport | None = None
-        if require is not None:
-            self._check_required(require)
         self._shapes = self._engine.shapes()
         self._turn = Turns()
         try:
@@ -142,30 +127,33 @@ class Session:
         self._find_short_way()
         _sessions.add(self)
 
-    def _check_required(self, require: str) -> None:
-        DelegateSpec(require)  # knows which there are
-        report = self.partitions
-        if self.asked.spec.kind != require or (report.outside and require != "none"):
-            self._engine.close()
-            raise DelegateError(
-                f"{require} was required to take the whole model, and got {report}. "
-                "Drop --require to accept that, or convert the model for this delegate."
-            )
+    def _opened(
+        self, choices: Sequence[DelegateChoice], require: str | None
+    ) -> tuple[Engine, DelegateChoice, tuple[Fallback, ...]]:
+        if require is None:
+            return open_first(self.model, choices, self._engine_name, self._entry)
+        try:
+            opened = open_first(self.model, choices[:1], self._engine_name, self._entry)
+        except (EngineError, DelegateError) as error:
+            raise not_loaded(require, error) from error
+        try:
+            check_required(require, opened[1], opened[0])
+        except EdgekitError:
+            opened[0].close()
+            raise
+        return opened
 
     def _log_header(self) -> dict[str, Any]:
-        import platform
-
         try:
             got: dict[str, Any] | None = self.partitions.to_json()
         except EngineError:  # an engine that does not tell
             got = None
         return {
-            "model_sha256": self.model.sha256,
-            "model": self.model.path.name if self.model.path is not None else None,
+            **self._about(),
             "engine": self._engine.version,
-            "asked": {"delegate": self.asked.spec.kind, "threads": self.asked.spec.threads},
+            "asked": {"delegate": self._first_asked.spec.kind, "threads": self._first_asked.spec.threads},
+            "fallbacks": [item.to_json() for item in self.fallbacks],
             "got": got,
-            "host": {"machine": platform.machine(), "system": platform.system(), "node": platform.node()},
         }
 
     @property
@@ -183,59 +171,6 @@ class Session:
         if self._partitions is None:
             self._partitions = self._engine.partitions()
         return self._partitions
-
-    @property
-    def got(self) -> str:
-        """The delegate that runs at least one operator; ``"none"`` when all fell to the interpreter's kernels."""
-        return self.asked.spec.kind if self.partitions.partitions else "none"
-
-    def preprocess(self, value: npt.ArrayLike, name: str | None = None) -> Array:
-        """Apply the manifest's preprocessing to one input, and add the batch axis where it is missing.
-
-        Args:
-            value: an image or other raw input.
-            name: which input; may be left out when there is one.
-
-        Returns:
-            float32, ready for ``run``.
-
-        Raises:
-            TensorError: the file has no preprocessing for that input, or the value does not fit it.
-        """
-        return self._values.preprocessed(value, name)
-
-    def __call__(
-        self, value: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None, /, **named: npt.ArrayLike
-    ) -> Any:
-        """Same as ``run``."""
-        return self.run(value, **named)
-
-    def run(self, value: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None, /, **named: npt.ArrayLike) -> Any:
-        """Run the model once.
-
-        Args:
-            value: the input of a one-input model, or a mapping from input names to arrays.
-            named: inputs by name.
-
-        Returns:
-            One array when there is one output, else a dict by output name; the caller owns them unless the session was loaded
-            with ``copy=False``. float32 with ``io="float"`` (types that are not quantised keep theirs), the file's own types
-            with ``"native"``.
-
-        Raises:
-            TensorError: a name, shape, dtype or value does not fit.
-            EngineError: a kernel failed and nothing is left to go on with, or the session is closed.
-        """
-        return self._run(value, named, _clock())
-
-    def run_queued(self, value: npt.ArrayLike | Mapping[str, npt.ArrayLike], since_ns: int) -> Any:
-        """``run``, for callers that keep a queue: the time since then goes into the log as queue time.
-
-        Args:
-            value: as for ``run``.
-            since_ns: ``time.perf_counter_ns()`` when the input was put into the queue.
-        """
-        return self._run(value, {}, since_ns)
 
     def _run(
         self,
@@ -256,9 +191,7 @@ class Session:
                 except EngineError as error:
                     self._go_on_elsewhere(error)
             self.latency.add_ns(since_ns, start - since_ns, before - start, after - before, _clock() - after)
-        if len(results) == 1:
-            return results[0]
-        return {spec.name: result for spec, result in zip(self.outputs, results, strict=True)}
+        return self._named(results)
 
     def _fit(self, arrays: Sequence[Array]) -> None:
         """Prepare the graph for the inputs' sizes; one that it refuses is the caller's error and no fault of the delegate."""
@@ -337,37 +270,6 @@ class Session:
             self._engine.reset()
             self._find_short_way()
 
-    def batch(self, values: Iterable[Any], *, size: int | None = None) -> Iterator[Any]:
-        """Run many inputs; see ``edgekit.runtime.batch.batch``.
-
-        Args:
-            values: inputs, each without or with a batch axis of 1; taken as results are asked for.
-            size: samples in one run; ``None`` for the model's own batch size, 8 where it is open.
-
-        Returns:
-            The results, in order.
-        """
-        from edgekit.runtime.batch import batch
-
-        return batch(self, values, size=size)
-
-    def classify(self, image: Any, top: int = 5) -> tuple[Label, ...]:
-        """The likeliest classes of an image; the manifest's preprocessing is applied with ``preprocess=True`` and without.
-
-        Args:
-            image: an array ``[height, width, channels]``, a Pillow image, or the path or the bytes of an image file (these need Pillow).
-            top: how many at most.
-
-        Returns:
-            The labels, likeliest first; names are ``None`` where the model has none.
-
-        Raises:
-            EdgekitError: the model is no classifier, or the image cannot be read.
-        """
-        from edgekit.postprocess import classify
-
-        return classify(self, image, top)
-
     def close(self) -> None:
         """Finish the log and free the interpreter. Harmless when called twice."""
         with self._turn:
@@ -387,14 +289,6 @@ class Session:
             )
             self._close_short_way()
             self._engine.abandon()
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _forked() -> None:

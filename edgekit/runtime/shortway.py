@@ -24,6 +24,8 @@ Calls = tuple[Callable[[Array], object], Callable[[], object], Callable[[], Arra
 
 #: A scale below this could overflow in the division of what the look at the values lets pass.
 _LEAST_SCALE = 1e-18
+#: More values than this are not worth memory of their own; a damaged file may claim any number.
+_MOST_VALUES = 1 << 24
 _FLOAT32 = np.dtype(np.float32)
 
 
@@ -88,6 +90,8 @@ def quantising(put: Callable[[Array], object], quant: QuantParams, dtype: str, s
         one pass of BLAS; ``None`` where there is no short way.
     """
     if dtype not in ("int8", "uint8", "int16") or not quant.per_tensor or not quant.scales[0] > _LEAST_SCALE:
+        return None
+    if math.prod(shape) > _MOST_VALUES:
         return None
     scale = np.array(quant.scales[0], np.float32)
     zero = np.array(quant.zero_points[0], np.float32) if quant.zero_points[0] else None

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from edgekit.preprocess import Preprocessing
     from edgekit.runtime.shortway import Calls
 
+#: Real numbers, or the file's own integers.
+IO_MODES: tuple[str, ...] = ("float", "native")
 #: What to do with NaN and infinity in an input of real numbers.
 NON_FINITE: tuple[str, ...] = ("refuse", "allow")
 #: Types that a quantised tensor has and that a table of all their values is small for.

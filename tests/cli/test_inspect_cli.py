@@ -157,6 +157,7 @@ def test_json(case: Shown, tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     data = json.loads(result.stdout)
     delegated = data.pop("delegate")
+    assert data.pop("compatibility") is None
     assert data == json.loads(json.dumps(inspect(path).to_json()))
     if data["partitions"] is None:
         assert (delegated["report"], "Mystery" in delegated["problem"]) == (None, True)
@@ -303,3 +304,67 @@ class TestDelegate:
         result = run(path)
         assert result.exit_code == 0
         assert "Refused is 'out0': CONV_2D in int8" in plain(result)
+
+
+class TestDevice:
+    """``--device``: whether a device's runtimes have every operator."""
+
+    def newer(self, tmp_path: Path) -> Path:
+        """A model that says it needs FULLY_CONNECTED in a version that tflite-runtime 2.14.0 does not have."""
+
+        def version(edited: object) -> None:
+            edited.operatorCodes[0].version = 12  # type: ignore[attr-defined]  # a ModelT, which has no types
+
+        path = tmp_path / "newer.tflite"
+        path.write_bytes(models.edited(models.dense_float(), version))
+        return path
+
+    def test_a_device_that_has_everything(self, dense_int8_file: Path) -> None:
+        """Each runtime of the profile, and the oldest one that would do."""
+        result = run(dense_int8_file, "--device", "raspberry-pi-5")
+        assert result.exit_code == 0
+        text = plain(result)
+        assert "On raspberry-pi-5" in text
+        assert "ai-edge-litert 2.3.0 has every operator in the version needed" in text
+        assert "oldest runtime TensorFlow Lite 1.14.0 (tflite-runtime from that version up to its last, 2.14.0" in text
+
+    def test_a_device_without_an_operator(self, tmp_path: Path) -> None:
+        """Exit code 1; what is missing, in which version, what the runtime has, and which one has it."""
+        path = self.newer(tmp_path)
+        result = run(path, "--device", "generic-armv7-linux")
+        assert result.exit_code == 1
+        text = plain(result)
+        assert "tflite-runtime 2.14.0 cannot run the file: operators are missing" in text
+        assert "FULLY_CONNECTED" in text
+        assert "up to version 10" in text
+        data = json.loads(run(path, "--device", "generic-armv7-linux", "--json").stdout)["compatibility"]
+        assert (data["passed"], data["oldest"]) == (False, "2.17.0")
+        ((missing,),) = [item["missing"] for item in data["runtimes"]]
+        assert (missing["op"]["name"], missing["op"]["version"], missing["has"]) == ("FULLY_CONNECTED", 12, 10)
+
+    def test_one_runtime_is_enough(self, tmp_path: Path) -> None:
+        """A device with an older and a newer runtime runs the file with the newer one: exit code 0."""
+        result = run(self.newer(tmp_path), "--device", "raspberry-pi-5", "--json")
+        assert result.exit_code == 0
+        runtimes = json.loads(result.stdout)["compatibility"]["runtimes"]
+        assert [("ai-edge-litert", True), ("tflite-runtime", False)] == [
+            (item["package"], item["has_all"]) for item in runtimes
+        ]
+
+    def test_a_device_with_an_edge_tpu(self, assets: Path) -> None:
+        """The operator check for a file that was not compiled, and what stayed on the CPU of one that was."""
+        folder = assets / "edgetpu"
+        data = json.loads(run(folder / "mobilenet_v1_0.25_128_quant.tflite", "--device", "coral-usb", "--json").stdout)
+        assert data["compatibility"]["edgetpu"]["share_macs"] == 1.0
+        assert "the Edge TPU would run" in plain(
+            run(folder / "mobilenet_v1_0.25_128_quant.tflite", "--device", "coral-usb")
+        )
+        compiled = run(folder / "mobilenet_v1_0.25_128_quant_edgetpu.tflite", "--device", "coral-dev-board")
+        assert "the file was compiled for it, and all of it runs there" in plain(compiled)
+        assert "comes with libedgetpu" in plain(compiled)
+
+    def test_an_unknown_device(self, dense_int8_file: Path) -> None:
+        """Exit code 2 and the known ones."""
+        result = run(dense_int8_file, "--device", "toaster")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "unknown device 'toaster'" in result.stderr

@@ -13,12 +13,16 @@ from click.testing import CliRunner, Result
 from edgekit.cli import SUMMARIES, cli
 from edgekit.cli.plan import command
 from edgekit.inspection import inspect
+from edgekit.runtime.delegates import DelegateSpec
+from edgekit_convert.assign.costs import CostTable, form_of
+from edgekit_convert.graph.slices import Sliceable
 from edgekit_profiles import find_target
 
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty folder of the user's own profiles, and an empty cache."""
+    """An empty folder of the user's own profiles, an empty cache, and no Vulkan driver."""
+    monkeypatch.setenv("VK_DRIVER_FILES", str(tmp_path / "none.json"))
     monkeypatch.setenv("EDGEKIT_CONFIG_DIR", str(tmp_path))
     monkeypatch.setenv("EDGEKIT_CACHE_DIR", str(tmp_path / "cache"))
 
@@ -51,15 +55,26 @@ def test_plan_for_this_machine(conv_float_file: Path) -> None:
         "name": target.profile.name if target.profile else None,
         "is_this_machine": True,
         "reason": target.reason,
+        "attached": [item.id for item in target.attached],
     }
     assert data["pick"]["delegate"] == "xnnpack"
     assert data["partitions"] == partitions.to_json()
     assert data["mac_share"] == 1.0
     assert data["problem"] is None
     reasons = {item["delegate"]: item["reason"] for item in data["rejected"]}
-    assert sorted(reasons) == ["edgetpu", "gpu", "none"]
+    assert sorted(reasons) == ["edgetpu", "gpu", "none", "npu"]
     assert reasons["edgetpu"].startswith("the model was not compiled for the Edge TPU (no operator edgetpu-custom-op)")
-    assert reasons["gpu"].startswith("this version of edgekit does not run models on the GPU yet; ")
+    assert reasons["gpu"].startswith("no Vulkan driver was found on this machine")
+    assert reasons["npu"].startswith("this version of edgekit does not run models on an NPU")
+    rows = {item["delegate"]: item for item in data["delegates"]}
+    assert sorted(rows) == sorted([*reasons, "xnnpack"])
+    assert (rows["xnnpack"]["picked"], rows["xnnpack"]["operator_share"], rows["xnnpack"]["mac_share"]) == (
+        True,
+        1.0,
+        1.0,
+    )
+    assert {None} == {item["predicted_ns"] for item in rows.values()} | {item["measured"] for item in rows.values()}
+    assert rows["edgetpu"]["share_by"].startswith("the rules of the Edge TPU compiler: ")
 
 
 def test_plan_as_text(conv_float_file: Path) -> None:
@@ -128,9 +143,56 @@ def test_plan_for_a_model_that_cannot_run_here(tmp_path: Path) -> None:
     assert "not loaded: " in text.stdout
 
 
+def test_measured(conv_float_file: Path) -> None:
+    """The times are printed, the pick follows them, and a later plan has them as what is predicted."""
+    result = run(conv_float_file, "--measure", "--json")
+    assert result.exit_code == 0
+    data = json.loads(result.stdout)
+    times = {item["delegate"]: item["measured"]["ns"] for item in data["delegates"] if item["measured"] is not None}
+    assert sorted(times) == ["none", "xnnpack"]
+    assert data["pick"]["reason"].startswith("measured ")
+    later = json.loads(run(conv_float_file, "--json").stdout)
+    assert (later["pick"], times) == (
+        data["pick"],
+        {item["delegate"]: item["predicted_ns"] for item in later["delegates"] if item["predicted_ns"] is not None},
+    )
+    text = " ".join(run(conv_float_file).stdout.replace("│", " ").split())
+    assert data["pick"]["reason"] in text
+
+
+def test_a_required_gpu(conv_float_file: Path) -> None:
+    """Exit code 1, the sentence on stderr, and the plan all the same; the required CPU is got."""
+    result = run(conv_float_file, "--require", "gpu", "--json")
+    assert result.exit_code == 1
+    assert "edgekit: gpu was required and cannot be used: no Vulkan driver was found on this machine" in result.stderr
+    data = json.loads(result.stdout)
+    assert (data["required"], data["pick"]["delegate"], data["problem"]) == ("gpu", "xnnpack", None)
+    assert run(conv_float_file, "--require", "xnnpack").exit_code == 0
+
+
+def test_a_cost_table(conv_float_file: Path, tmp_path: Path) -> None:
+    """Times that were not measured are predicted from it, where it has all operators."""
+    table = tmp_path / "costs.json"
+    whole = Sliceable(conv_float_file.read_bytes())
+    costs = CostTable(DelegateSpec("xnnpack", 1))
+    costs.measure([[form_of(whole, op)] for op in whole.main.ops])
+    costs.save(table)
+    data = json.loads(run(conv_float_file, "--cost-table", table, "--threads", "1", "--json").stdout)
+    rows = {item["delegate"]: item for item in data["delegates"]}
+    assert rows["xnnpack"]["predicted_ns"] == sum(costs.ns(form_of(whole, op).key) or 0.0 for op in whole.main.ops)
+    assert "the sum of its operators' times in costs.json" in rows["xnnpack"]["predicted_by"]
+    assert rows["none"]["predicted_ns"] is None
+    known = json.loads(table.read_text())
+    known["entries"].popitem()
+    table.write_text(json.dumps(known))
+    data = json.loads(run(conv_float_file, "--cost-table", table, "--threads", "1", "--json").stdout)
+    assert {None} == {item["predicted_ns"] for item in data["delegates"]}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("MODEL", "--require", "cpu"), "edgekit: error: unknown delegate 'cpu': expected one of"),
         (("missing.tflite",), "edgekit: error: no such file: missing.tflite."),
         (("MODEL", "--device", "toaster"), "edgekit: error: unknown device 'toaster'. Known devices: "),
         (("MODEL", "--threads", "0"), "edgekit: error: 0 threads asked for: from 1 to 1024 were expected."),

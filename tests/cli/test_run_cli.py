@@ -211,6 +211,42 @@ def test_required_and_got(folder: Path, kind: str) -> None:
     assert run(folder / "float.tflite", "--input", folder / "one.npy", *arguments).exit_code == 0
 
 
+def test_required_and_not_got(folder: Path) -> None:
+    """Exit code 1: the usage was right, and what was asked for is not there."""
+    arguments = ("--delegate", "none", "--require", "xnnpack")
+    result = run(folder / "float.tflite", "--input", folder / "one.npy", *arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "xnnpack was required to take the whole model, and got none: 0 of 2" in result.stderr
+
+
+class TestWithoutAVulkanDriver:
+    """A machine that has no driver for its GPU."""
+
+    @pytest.fixture(autouse=True)
+    def no_driver(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No manifest of a Vulkan driver is found."""
+        monkeypatch.setenv("VK_DRIVER_FILES", str(folder / "none.json"))
+
+    def test_the_gpu_is_required(self, folder: Path) -> None:
+        """Exit code 1 and a sentence that says what is missing and what to do."""
+        result = run(folder / "float.tflite", "--input", folder / "one.npy", "--require", "gpu")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "edgekit: error: gpu was required and cannot be used: " in result.stderr
+        assert "Vulkan" in result.stderr
+
+    def test_the_model_runs_all_the_same(self, folder: Path) -> None:
+        """With a fallback that the caller gives; what refused is in the output, with its reason."""
+        arguments = ("--delegate", "gpu", "--fallback", "xnnpack", "--fallback", "none", "--json")
+        result = run(folder / "float.tflite", "--input", folder / "one.npy", *arguments)
+        assert result.exit_code == 0
+        data = json.loads(result.stdout)
+        (fallback,) = data["fallbacks"]
+        assert ("gpu", "xnnpack") == (fallback["delegate"], data["asked"]["delegate"])
+        assert "Vulkan" in fallback["reason"]
+        alone = run(folder / "float.tflite", "--input", folder / "one.npy", "--delegate", "gpu")
+        assert (alone.exit_code, alone.stdout) == (2, "")
+
+
 def test_the_profile_picks(folder: Path) -> None:
     """Without ``--delegate`` the reason is the profile's."""
     result = run(folder / "float.tflite", "--input", folder / "one.npy", "--json")
@@ -332,10 +368,18 @@ BAD = [
     Bad(
         "both", lambda f: (f / "image.tflite", "--input", f / "photo.npy", "--preprocess", "--native"), "use io='float'"
     ),
-    Bad("not required", _float("--delegate", "none", "--require", "xnnpack"), "xnnpack was required"),
     Bad("required unknown", _float("--require", "cpu"), "unknown delegate 'cpu': expected one of"),
-    Bad("unknown delegate", _float("--delegate", "npu"), "unknown delegate 'npu': expected one of"),
-    Bad("gpu", _float("--delegate", "gpu"), "the GPU delegate cannot be used yet"),
+    Bad("unknown delegate", _float("--delegate", "tpu"), "unknown delegate 'tpu': expected one of"),
+    Bad("unknown fallback", _float("--fallback", "tpu"), "unknown delegate 'tpu': expected one of"),
+    Bad("fallbacks and none", _float("--fallback", "none", "--no-fallback"), "exclude each other"),
+    Bad("an option of nothing", _float("--delegate-option", "a=b"), "--delegate-option needs --delegate"),
+    Bad("half an option", _float("--delegate", "gpu", "--delegate-option", "a"), "NAME=VALUE was expected"),
+    Bad(
+        "required and a fallback",
+        _float("--require", "none", "--fallback", "xnnpack"),
+        "require='none' allows no other delegate",
+    ),
+    Bad("gpu", _float("--delegate", "gpu", "--engine", "litert"), "the GPU is reached through LiteRT's CompiledModel"),
     Bad("unknown device", _float("--device", "toaster"), "toaster"),
     Bad("unknown engine", _float("--engine", "onnx"), "unknown engine 'onnx': expected one of"),
     Bad("threads", _float("--threads", "0"), "Invalid value for '--threads'"),

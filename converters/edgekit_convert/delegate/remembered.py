@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekit import cache
 from edgekit.errors import OutputError
 from edgekit.files import write_whole
 
@@ -48,21 +47,9 @@ class Answer:
 
 
 def cache_folder() -> Path | None:
-    """The folder for what edgekit may forget; ``None`` when there is no home folder to put it in.
-
-    It is ``$EDGEKIT_CACHE_DIR``, else ``edgekit`` in the user's cache folder: ``$XDG_CACHE_HOME``, else ``~/.cache``;
-    ``~/Library/Caches`` on macOS and ``%LOCALAPPDATA%`` on Windows.
-    """
-    named = os.environ.get("EDGEKIT_CACHE_DIR")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    if sys.platform == "win32":
-        base = base or os.environ.get("LOCALAPPDATA")
-    elif sys.platform == "darwin":
-        base = base or os.path.expanduser("~/Library/Caches")
-    base = base or os.path.expanduser("~/.cache")
-    return None if base.startswith("~") else Path(base) / "edgekit"
+    """The folder for what edgekit may forget, as a path; see ``edgekit.cache``."""
+    found = cache.cache_folder()
+    return None if found is None else Path(found)
 
 
 def file_name(runtime: str, machine: str, kind: str) -> str:

@@ -238,6 +238,19 @@ def _known(edited: Any) -> list[str | None]:
     return found
 
 
+def released_in(name: str, version: int) -> str | None:
+    """The first TensorFlow Lite that has an operator in a version, such as ``"2.3.0"``.
+
+    Args:
+        name: the operator's name in the schema.
+        version: its version, from 1 on.
+
+    Returns:
+        ``None`` where the table does not have it.
+    """
+    return _since(name, version)
+
+
 def _since(name: str, version: int) -> str | None:
     steps = _SINCE.get(name, "").split()
     since = steps[version - 1] if 1 <= version <= len(steps) else "-"

@@ -66,6 +66,7 @@ def quantize(
     *,
     recipe: str = "int8",
     layers: Mapping[str, str] | None = None,
+    dense_one_scale: bool = False,
 ) -> bytes:
     """Rewrite the types of a float graph.
 
@@ -79,6 +80,8 @@ def quantize(
             ``float16``, ``weights``: weights stored in float16 or int8 and computed with as floats. ``dynamic``: int8
             weights, activations quantised at run time in CONV_2D and FULLY_CONNECTED; other layers as ``weights``.
         layers: for ``int8`` and ``auto``, operators that get another type, see ``mixed.with_types``.
+        dense_one_scale: for the same, whether the weights of FULLY_CONNECTED get one scale instead of one for each row: older
+            TensorFlow Lite reads no more than one, the Edge TPU compiler's among it.
 
     Returns:
         The flatbuffer. Biases of channels with nearly no weights may have overflowed: see ``refine.scales``.
@@ -96,11 +99,13 @@ def quantize(
         return store_weights(_rewrite(float_model, None, recipe, io_type), "int8")
     if ranges is None:
         raise OptionError(f"the recipe {recipe!r} needs ranges: measure them on representative data.")
-    quantised = _rewrite(float_model, ranges, recipe, io_type)
+    quantised = _rewrite(float_model, ranges, recipe, io_type, dense_one_scale=dense_one_scale)
     return with_types(quantised, float_model, ranges, layers) if layers else quantised
 
 
-def _rewrite(float_model: bytes, ranges: Ranges | None, recipe: str, io_type: str) -> bytes:
+def _rewrite(
+    float_model: bytes, ranges: Ranges | None, recipe: str, io_type: str, *, dense_one_scale: bool = False
+) -> bytes:
     """Let litert-quantizer rewrite the graph."""
     quantizer = _litert_quantizer()
     statistics = None
@@ -119,7 +124,7 @@ def _rewrite(float_model: bytes, ranges: Ranges | None, recipe: str, io_type: st
         warnings.simplefilter("ignore")  # of overflowing biases, which are mended afterwards
         try:
             work = quantizer.Quantizer(bytearray(float_model))
-            _set_recipe(work, recipe, io_type)
+            _set_recipe(work, recipe, io_type, dense_one_scale)
             result: Any = work.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
         except (ValueError, RuntimeError, KeyError, IndexError, TypeError, NotImplementedError) as error:
             raise ConversionError(
@@ -171,7 +176,7 @@ def _integer_outputs(edited: Any) -> None:
             item.tensorIndex = sources.get(item.tensorIndex, item.tensorIndex)
 
 
-def _set_recipe(work: Any, recipe: str, io_type: str) -> None:
+def _set_recipe(work: Any, recipe: str, io_type: str, dense_one_scale: bool) -> None:
     """Say what litert-quantizer shall do; of several rules that fit an operator the last one counts."""
     from litert_quantizer import algorithm_manager, qtyping
 
@@ -188,6 +193,8 @@ def _set_recipe(work: Any, recipe: str, io_type: str) -> None:
     work.add_static_config(".*", name.ALL_SUPPORTED, bits, 8)
     # Its kernels read one scale: with one for each channel all but the first are wrong (LiteRT 2.3, output at 0 dB).
     work.add_static_config(".*", name.BATCH_MATMUL, bits, 8, qtyping.QuantGranularity.TENSORWISE)
+    if dense_one_scale:
+        work.add_static_config(".*", name.FULLY_CONNECTED, bits, 8, qtyping.QuantGranularity.TENSORWISE)
     if io_type == "float32":
         for end in (name.INPUT, name.OUTPUT):
             work.update_quantization_recipe(".*", end, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE)

@@ -117,6 +117,7 @@ class Refinery:
         remeasure: measures another float model on all calibration data.
         progress: called as ``progress(step, done, total)``.
         layers: operators that get another type than the recipe's, see ``quantize.mixed.with_types``.
+        dense_one_scale: see ``quantize``.
     """
 
     def __init__(
@@ -130,11 +131,12 @@ class Refinery:
         remeasure: Callable[[bytes], Statistics],
         progress: Progress,
         layers: Mapping[str, str] | None = None,
+        dense_one_scale: bool = False,
     ) -> None:
         self._refining, self._held_out = refining, held_out
         self._io, self._recipe, self._spec = io, recipe, spec
         self._remeasure, self._tell = remeasure, progress
-        self._layers = layers
+        self._layers, self._dense_one_scale = layers, dense_one_scale
         self._steps: list[Step] = []
 
     def run(self, float_model: bytes, statistics: Statistics, effort: str) -> Refined:
@@ -171,9 +173,15 @@ class Refinery:
         return Refined(state.model, state.float_model, state.ranges, tuple(self._steps), tuple(findings))
 
     def _quantised(self, float_model: bytes, ranges: Ranges) -> tuple[bytes, int]:
-        return fit_biases(
-            quantize(float_model, ranges, self._io, recipe=self._recipe, layers=self._layers), float_model
+        quantised = quantize(
+            float_model,
+            ranges,
+            self._io,
+            recipe=self._recipe,
+            layers=self._layers,
+            dense_one_scale=self._dense_one_scale,
         )
+        return fit_biases(quantised, float_model)
 
     def _stages(self, state: _State, effort: str) -> list[_Stage]:
         if effort == "fast" or self._recipe not in ("auto", "int8"):

@@ -7,7 +7,7 @@ tensors that it asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -99,12 +99,15 @@ class Rewritten:
     kept: bool
 
 
-def rewrite(float_model: bytes, data: CalibrationSet) -> tuple[bytes, tuple[Rewritten, ...]]:
-    """Apply all rules, each checked on the model's own calibration data.
+def rewrite(
+    float_model: bytes, data: CalibrationSet, rules: Sequence[Rule | MeasuredRule] | None = None
+) -> tuple[bytes, tuple[Rewritten, ...]]:
+    """Apply rules, each checked on the model's own calibration data.
 
     Args:
         float_model: the pivot, all sizes fixed.
         data: representative data.
+        rules: which, in order; ``None`` for those that accuracy wants.
 
     Returns:
         The rewritten pivot, and what each rule that matched did.
@@ -113,7 +116,7 @@ def rewrite(float_model: bytes, data: CalibrationSet) -> tuple[bytes, tuple[Rewr
     expected: list[Array] = []
     edited: Any = None
     done = []
-    for rule in RULES:
+    for rule in RULES if rules is None else rules:
         # A rule that matches nothing changes nothing, so that the next one may have the same object.
         edited = editing.read(float_model) if edited is None else edited
         count = _apply(rule, edited, float_model, data)

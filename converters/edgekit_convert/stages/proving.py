@@ -107,7 +107,7 @@ def _verify_exported(
 def _partitions(prepared: Prepared, model: bytes, target: Target) -> list[Finding]:
     """What the delegate leaves outside of the finished file, and why."""
     try:
-        if prepared.spec.kind != "xnnpack" or not prepared.costs.timer.outside(model):
+        if target.edgetpu or prepared.spec.kind != "xnnpack" or not prepared.costs.timer.outside(model):
             return []
         python = target.runtime_python
         report = delegate_report(

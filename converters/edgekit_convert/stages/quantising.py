@@ -73,6 +73,7 @@ def quantise(
         remeasure=lambda model: statistics_of(prepared, model, "Measuring ranges after equalisation", tell),
         progress=tell,
         layers=layers,
+        dense_one_scale=target.edgetpu,
     )
     refined = refinery.run(float_model, measured.statistics, recipe.effort)
     findings += [step.finding() for step in refined.steps] + list(refined.findings)

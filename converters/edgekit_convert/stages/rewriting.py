@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekit_convert.calibration import Finding
+from edgekit_convert.edgetpu.respell import RULES as EDGETPU_RULES
 from edgekit_convert.options import Progress, Recipe, Target
 from edgekit_convert.rewrite import Rewritten, rewrite
 from edgekit_convert.rewrite.delegate import DelegateRewritten, in_one_line, rewrite_for_delegate
@@ -47,6 +48,9 @@ def rewrite_graph(prepared: Prepared, recipe: Recipe, target: Target, tell: Prog
     """
     tell("Rewriting the graph", 0, 0)
     model, rules = rewrite(prepared.float_model, prepared.data)
+    if recipe.delegate_rules and target.edgetpu:
+        model, more = rewrite(model, prepared.data, EDGETPU_RULES)
+        rules = (*rules, *more)
     findings = [_finding(item) for item in rules]
     respelled: tuple[DelegateRewritten, ...] = ()
     if recipe.delegate_rules and target.has_xnnpack:

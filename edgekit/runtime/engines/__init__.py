@@ -10,7 +10,7 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING
 
-from edgekit.errors import EngineError, one_of
+from edgekit.errors import DelegateError, EngineError, one_of
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateSpec
 from edgekit.runtime.engines.interpreter import InterpreterEngine, Loaded
@@ -31,6 +31,8 @@ ENGINES: dict[str, str] = {
     "litert-compiled": "ai_edge_litert",
     "tensorflow": "tensorflow",
 }
+#: The engine of LiteRT's CompiledModel.
+COMPILED = "litert-compiled"
 
 
 def installed() -> tuple[str, ...]:
@@ -44,20 +46,42 @@ def open_engine(model: ModelFile, spec: DelegateSpec, name: str | None = None, e
     Args:
         model: a checked model.
         spec: the delegate and threads.
-        name: an engine's name, or ``None`` for the first that is installed.
+        name: an engine's name, or ``None`` for the first that is installed and has the delegate: the GPU and XNNPACK's options are
+            reached through ``litert-compiled`` only.
         entry: the signature to run; ``None`` for the main one.
 
     Raises:
         EngineError: none is installed, or the interpreter refused the model.
-        DelegateError: the delegate cannot be loaded.
+        DelegateError: the delegate cannot be loaded, or the engine has not what is asked for.
     """
     _refuse_free_threads()
-    loaded = _load(name)
-    if loaded.name == "litert-compiled":
+    loaded = _load(_fit(spec, name))
+    if loaded.name == COMPILED:
         from edgekit.runtime.engines.compiled import CompiledEngine
 
         return CompiledEngine(loaded, model, spec, entry)
     return InterpreterEngine(loaded, model, spec, entry)
+
+
+def _fit(spec: DelegateSpec, name: str | None) -> str | None:
+    """The engine to load: the one that was named, or the only one that has what is asked for."""
+    options = spec.kind in ("xnnpack", "none") and bool(spec.options)
+    if spec.kind != "gpu" and not options:
+        return name
+    if name not in (None, COMPILED):
+        if spec.kind == "gpu":
+            return name  # the engine refuses it, with the reason
+        raise DelegateError(
+            f"the engine {name!r} has no options for the delegate {spec.kind} ({', '.join(spec.options)} given): the engine "
+            f"{COMPILED!r} has some for xnnpack."
+        )
+    if importlib.util.find_spec(ENGINES[COMPILED]) is None:
+        wanted = "the GPU is" if spec.kind == "gpu" else f"options of the delegate {spec.kind} are"
+        raise DelegateError(
+            f"{wanted} reached through LiteRT's CompiledModel, and ai-edge-litert is not installed. Install it (`pip install "
+            "ai-edge-litert`: x86-64 and arm64), or use --delegate xnnpack without options."
+        )
+    return COMPILED
 
 
 def _refuse_free_threads() -> None:

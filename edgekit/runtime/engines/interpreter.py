@@ -17,7 +17,7 @@ from edgekit.errors import EngineError
 from edgekit.graph import Subgraph
 from edgekit.modelfile import ModelFile
 from edgekit.records import Record
-from edgekit.runtime.delegates import DelegateSpec, PartitionReport, load_library
+from edgekit.runtime.delegates import EDGETPU_OPERATOR, DelegateSpec, PartitionReport, load_library
 from edgekit.runtime.signatures import Entry
 from edgekit.tensors import Array
 
@@ -80,7 +80,7 @@ class InterpreterEngine:
 
     def _open(self) -> None:
         module, spec = self._loaded.module, self._spec
-        delegates = load_library(module, spec)
+        delegates = load_library(module, spec, self._model)
         resolvers = module.OpResolverType
         try:
             self._interpreter: Any = module.Interpreter(
@@ -111,7 +111,13 @@ class InterpreterEngine:
         text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         if isinstance(error, MemoryError):
             text, remedy = f"not enough memory ({text})", "It needs a device with more, or smaller inputs."
-        if "edgetpu-custom-op" in text:
+        if self._spec.kind == "edgetpu":
+            from edgekit.runtime.edgetpu import explain
+
+            meaning = explain(text, self.version)
+            if meaning is not None:
+                return EngineError(f"{self._model.name}: {meaning} ({self.version} said: {text}).")
+        if EDGETPU_OPERATOR in text:
             return EngineError(
                 f"{self._model.name} was compiled for the Edge TPU and needs that delegate: use --delegate edgetpu "
                 f"({self.version} said: {text})."
@@ -264,6 +270,8 @@ class InterpreterEngine:
         if self._subgraph:
             raise EngineError(f"{self.version} tells what a delegate took of a model's first subgraph only.")
         ops = self._model.graph.main.ops
+        # libedgetpu takes the compiler's operators and no others; what is left to the CPU XNNPACK may take, under the same name.
+        only = EDGETPU_OPERATOR if self._spec.kind == "edgetpu" else None
         try:
             nodes = self._interpreter._get_ops_details()[len(ops) :]
         except FOREIGN as error:
@@ -283,7 +291,8 @@ class InterpreterEngine:
                     continue
                 part.add(index)
                 waiting.extend(item for item in ops[index].inputs if item >= 0)
-            parts.append(tuple(sorted(part)))
+            if only is None or all(ops[index].name == only for index in part):
+                parts.append(tuple(sorted(part)))
         taken = {index for part in parts for index in part}
         outside = tuple(op.index for op in ops if op.index not in taken)
         return PartitionReport(self._spec.kind, tuple(parts), outside, tuple(op.name for op in ops))

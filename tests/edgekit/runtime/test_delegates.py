@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import tiny_models as models
@@ -29,7 +26,7 @@ class TestSpec:
     def test_unknown_kind(self) -> None:
         """The message lists those that exist."""
         with pytest.raises(
-            DelegateError, match="unknown delegate 'hexagon': expected one of xnnpack, none, gpu, edgetpu"
+            DelegateError, match="unknown delegate 'hexagon': expected one of xnnpack, none, gpu, edgetpu, npu"
         ):
             DelegateSpec("hexagon")
 
@@ -74,10 +71,10 @@ class TestCpu:
 class TestGpu:
     """The GPU delegate."""
 
-    def test_it_is_refused_with_the_reason(self, engine: str | None) -> None:
-        """This version does not run on the GPU; the message says so and what to use."""
-        with pytest.raises(DelegateError, match=r"the GPU delegate cannot be used yet: .* Use --delegate xnnpack"):
-            edgekit.load(models.dense_float(), delegate="gpu", engine=engine)
+    def test_an_interpreter_refuses_it_with_the_reason(self) -> None:
+        """It is reached through another engine; ``test_gpu`` tests that one."""
+        with pytest.raises(DelegateError, match=r"not through an interpreter: .* --engine litert-compiled"):
+            load_library(SimpleNamespace(), DelegateSpec("gpu"))
 
 
 def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,50 +85,20 @@ def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestEdgeTpu:
     """The Edge TPU: no such device is connected to a machine that runs tests."""
 
+    def test_options_are_looked_at_first(self) -> None:
+        """An option that it does not have is an error before anything is looked for."""
+        with pytest.raises(DelegateError, match=r"the Edge TPU's option device='usb0': expected usb, pci"):
+            load_library(SimpleNamespace(), DelegateSpec("edgetpu", options={"device": "usb0"}))
+
     def test_without_its_library_on_a_machine_made_to_have_none(
         self, engine: str | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The message names the library, the package to install, and the way without."""
         no_library(monkeypatch)
         with pytest.raises(
-            DelegateError, match=r"libedgetpu, and it was not found\. Install the package .* --delegate xnnpack"
+            DelegateError, match=r"libedgetpu, and it was not found: install Coral's package .* --delegate xnnpack"
         ):
-            edgekit.load(models.dense_int8(), delegate="edgetpu", engine=engine)
-
-    # LiteRT's own Delegate object fails a second time when it is deleted half-made.
-    @pytest.mark.filterwarnings("ignore:.*Delegate.__del__:pytest.PytestUnraisableExceptionWarning")
-    def test_a_library_that_cannot_be_loaded_in_place_of_the_real_one(
-        self, engine: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        """What the system says of the file is in the message, with the likely causes."""
-        path = tmp_path / "libedgetpu.so.1"
-        path.write_text("this is no library")
-        monkeypatch.setattr(delegates, "edgetpu_library", lambda: str(path))
-        with pytest.raises(
-            DelegateError, match=r"libedgetpu\.so\.1 refused to start \(.*Likely causes: no device is connected"
-        ):
-            edgekit.load(models.dense_int8(), delegate="edgetpu", engine=engine)
-
-    @pytest.mark.parametrize("raised", [ValueError(), OSError("no such device"), RuntimeError("busy")], ids=repr)
-    def test_a_device_that_refuses_played_by_a_function(
-        self, raised: Exception, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Each kind of error of the loader becomes ours; one without a text is said to give no reason."""
-        monkeypatch.setattr(delegates, "edgetpu_library", lambda: "libedgetpu.so.1")
-
-        def load_delegate(*arguments: Any) -> None:
-            raise raised
-
-        with pytest.raises(DelegateError, match=str(raised) or "it gave no reason"):
-            load_library(SimpleNamespace(load_delegate=load_delegate), DelegateSpec("edgetpu"))
-
-    def test_options_reach_the_library_played_by_a_function(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What was asked for beside the kind is passed as it is."""
-        monkeypatch.setattr(delegates, "edgetpu_library", lambda: "libedgetpu.so.1")
-        load_delegate: Callable[..., Any] = lambda *arguments: arguments  # noqa: E731
-        spec = DelegateSpec("edgetpu", options={"device": "usb:0"})
-        loaded = load_library(SimpleNamespace(load_delegate=load_delegate), spec)
-        assert loaded == [("libedgetpu.so.1", {"device": "usb:0"})]
+            edgekit.load(models.custom_op("edgetpu-custom-op"), delegate="edgetpu", engine=engine)
 
     def test_a_compiled_model_without_the_delegate(self, engine: str | None) -> None:
         """The interpreter's word about an unresolved operator becomes the remedy."""
@@ -146,3 +113,12 @@ class TestEdgeTpu:
         found = edgetpu_library()
         assert found is None or "edgetpu" in found
         assert edgetpu_library() == found
+
+
+class TestNpu:
+    """NPUs: listed, and never run on."""
+
+    def test_it_is_refused_with_the_reason(self, engine: str | None) -> None:
+        """The message says that edgekit does not run on one, and what to use."""
+        with pytest.raises(DelegateError, match=r"does not run models on an NPU\..* Use --delegate xnnpack"):
+            edgekit.load(models.dense_float(), delegate="npu", engine=engine)

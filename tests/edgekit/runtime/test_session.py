@@ -545,8 +545,8 @@ class TestDelegate:
 
     def test_unknown_delegate(self, load: Load) -> None:
         """The message lists those that exist."""
-        with pytest.raises(DelegateError, match="unknown delegate 'npu': expected one of xnnpack, none, gpu, edgetpu"):
-            load(models.dense_float(), delegate="npu")
+        with pytest.raises(DelegateError, match="unknown delegate 'tpu': expected one of xnnpack, none, gpu, edgetpu"):
+            load(models.dense_float(), delegate="tpu")
 
     @pytest.mark.parametrize("threads", [0, -1, 1025])
     def test_impossible_threads(self, load: Load, threads: int) -> None:

@@ -90,6 +90,11 @@ def test_no_short_way(quant: QuantParams, dtype: str) -> None:
     assert quantising(lambda _: None, quant, dtype, SHAPE) is None
 
 
+def test_no_short_way_for_sizes_of_a_damaged_file() -> None:
+    """Nothing is allocated for them."""
+    assert quantising(lambda _: None, QuantParams((0.1,), (0,)), "int8", (1, 2**31 - 1)) is None
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32"])
 @pytest.mark.parametrize("zero_point", [0, 7])
 def test_dequantises_to_the_bit(dtype: str, zero_point: int) -> None:
