@@ -36,10 +36,11 @@ def sha256_meanwhile(data: memoryview) -> Callable[[], str]:
         A function that waits for it and gives its 64 hexadecimal digits; to be called once. What is small is hashed there.
     """
     found: list[str] = []
-    done = allocate_lock()
+    begun, done = allocate_lock(), allocate_lock()
 
     def work() -> None:
         try:
+            begun.release()
             found.append(sha256_hex(data))
         finally:
             done.release()
@@ -48,14 +49,17 @@ def sha256_meanwhile(data: memoryview) -> Callable[[], str]:
         done.acquire()
         return found[0] if found else sha256_hex(data)
 
-    done.acquire()
     if len(data) >= _LARGE:
         _function(len(data))  # imported here, not beside another import
+        begun.acquire()
+        done.acquire()
         try:
             start_new_thread(work, ())
-            return wait
         except RuntimeError:  # no more threads
             pass
+        else:
+            begun.acquire()  # a new thread would have to wait 5 ms for the one that runs Python
+            return wait
     return lambda: sha256_hex(data)
 
 

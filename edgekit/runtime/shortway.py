@@ -26,6 +26,8 @@ Calls = tuple[Callable[[Array], object], Callable[[], object], Callable[[], Arra
 _LEAST_SCALE = 1e-18
 #: More values than this are not worth memory of their own; a damaged file may claim any number.
 _MOST_VALUES = 1 << 24
+#: Values that are quantised at once: they stay in a core's own cache, and of a large input only so many are held as real numbers.
+_PART = 16_384
 _FLOAT32 = np.dtype(np.float32)
 
 
@@ -96,21 +98,28 @@ def quantising(put: Callable[[Array], object], quant: QuantParams, dtype: str, s
     scale = np.array(quant.scales[0], np.float32)
     zero = np.array(quant.zero_points[0], np.float32) if quant.zero_points[0] else None
     low, high = LIMITS[dtype]
-    work, integers = np.empty(shape, np.float32), np.empty(shape, dtype)
-    divide, rint, add, clip, vdot, isfinite = np.divide, np.rint, np.add, work.clip, np.vdot, math.isfinite
-    ndarray = np.ndarray
+    integers = np.empty(shape, dtype)
+    count = integers.size
+    work, flat = np.empty(min(count, _PART), np.float32), integers.reshape(-1)
+    parts = [
+        (slice(start, start + _PART), work[: count - start], flat[start : start + _PART])
+        for start in range(0, count, _PART)
+    ]
+    divide, rint, add, vdot, isfinite, ndarray = np.divide, np.rint, np.add, np.vdot, math.isfinite, np.ndarray
 
     def put_real(value: Any) -> None:
         if type(value) is not ndarray or value.dtype != _FLOAT32 or value.shape != shape:
             raise TypeError
-        if not isfinite(vdot(value, value)):
+        values = value.reshape(-1)
+        if not isfinite(vdot(values, values)):
             raise TypeError
-        divide(value, scale, work)
-        rint(work, work)
-        if zero is not None:
-            add(work, zero, work)
-        clip(low, high, work)
-        integers[...] = work
+        for place, real, result in parts:
+            divide(values[place], scale, real)
+            rint(real, real)
+            if zero is not None:
+                add(real, zero, real)
+            real.clip(low, high, real)
+            result[...] = real
         put(integers)
 
     return put_real

@@ -47,6 +47,18 @@ def test_quantises_to_the_bit(dtype: str, scale: float, zero_point: int, spread:
         np.testing.assert_array_equal(expected, taken[-1])
 
 
+@pytest.mark.parametrize("shape", [(1,), (1, 128, 128), (1, 129, 128), (3, 100, 100, 3), (1, 0, 4), ()], ids=str)
+def test_any_size(shape: tuple[int, ...]) -> None:
+    """Large inputs go part by part, the last one shorter; in whatever order they lie in memory."""
+    quant = QuantParams((0.02,), (-3,))
+    put, taken = put_real(quant, "int8", shape)
+    value = np.asarray(np.random.default_rng(0).normal(size=shape), np.float32)
+    turned = value.copy(order="F")
+    for given in (value, turned):
+        put(given)
+        np.testing.assert_array_equal(quantize(value, quant, "int8"), taken[-1])
+
+
 @pytest.mark.parametrize(
     "value",
     [
