@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 from edgekit.errors import OptionError, one_of
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
-from edgekit.runtime.session import Session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from edgekit.golden import GoldenReport
     from edgekit.preprocess import Preprocessing
     from edgekit.runtime.latency import LogOptions
+    from edgekit.runtime.session import Session
     from edgekit_convert import Conversion, VerifyReport
     from edgekit_convert.delegate.report import DelegateReport
     from edgekit_profiles.plan import Expected, Plan
@@ -137,7 +137,17 @@ def load(
         EdgekitError: the file, the delegate or the interpreter is not usable; the message says what to do.
     """
     one_of(on_fault, ("raise", "next"), "on_fault")
-    model = source if isinstance(source, ModelFile) else ModelFile.read(source)
+
+    def meanwhile() -> None:
+        """Import what comes next while a large file is hashed."""
+        from importlib import import_module
+
+        for name in ("edgekit.runtime.session", *(("edgekit_profiles",) if delegate is None else ())):
+            import_module(name)
+
+    model = source if isinstance(source, ModelFile) else ModelFile.read(source, meanwhile=meanwhile)
+    from edgekit.runtime.session import Session
+
     if require is not None and fallback:
         raise OptionError(f"require={require!r} allows no other delegate: leave out fallback, or require.")
     choice, alternatives = _decide(model, delegate, device, threads, require=require, fallback=fallback)

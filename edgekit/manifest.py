@@ -16,7 +16,7 @@ import io
 import json
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,7 @@ _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _PAYS = 0.9
 
 
+_AGAIN = "Copy or download the file again, or convert the model again."
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -239,16 +240,13 @@ def announced_bytes(metadata: Mapping[str, bytes]) -> int:
     return length
 
 
-def read(
-    content: Content, metadata: Mapping[str, bytes], origin: str, hashed: Callable[[], str] | None = None
-) -> Manifest | None:
+def read(content: Content, metadata: Mapping[str, bytes], origin: str) -> Manifest | None:
     """Read the manifest behind a flatbuffer.
 
     Args:
         content: the whole file, or its mapping.
         metadata: the flatbuffer's.
         origin: what to call the file in messages.
-        hashed: gives the SHA-256 of the first ``announced_bytes``, where that was begun before.
 
     Returns:
         The manifest, whose ``sha256`` is that of the flatbuffer; ``None`` where the file announces none.
@@ -256,8 +254,43 @@ def read(
     Raises:
         ModelFileError: a manifest is announced and missing, does not belong to this flatbuffer, or is not announced.
     """
+    manifest = read_claims(content, metadata, origin)
+    if manifest is not None:
+        with memoryview(content)[: announced_bytes(metadata)] as flatbuffer:
+            check_hash(manifest, sha256_hex(flatbuffer), origin)
+    return manifest
+
+
+def check_hash(manifest: Manifest, sha256: str, origin: str) -> None:
+    """Raise when a manifest is another flatbuffer's.
+
+    Args:
+        manifest: the manifest.
+        sha256: the flatbuffer's.
+        origin: what to call the file in messages.
+
+    Raises:
+        ModelFileError: it is.
+    """
+    if manifest.sha256 != sha256:
+        raise ModelFileError(
+            f"{origin} is damaged: its flatbuffer has sha256 {sha256[:16]}…, its manifest says {manifest.sha256[:16]}…. {_AGAIN}"
+        )
+
+
+def read_claims(content: Content, metadata: Mapping[str, bytes], origin: str) -> Manifest | None:
+    """``read`` but for the hash of the flatbuffer, which ``check_hash`` must follow: until then the manifest may be another file's.
+
+    Args:
+        content: the whole file, or its mapping.
+        metadata: the flatbuffer's.
+        origin: what to call the file in messages.
+
+    Raises:
+        ModelFileError: a manifest is announced and missing, or is not announced.
+    """
     entry = metadata.get(ENTRY)
-    again = "Copy or download the file again, or convert the model again."
+    again = _AGAIN
     if entry is None:
         tail = content[max(0, len(content) - _TAIL) :]
         if MANIFEST_NAME.encode() in tail or _SEAL in tail or any(data[:4] == _MAGIC for data in metadata.values()):
@@ -286,17 +319,7 @@ def read(
         ) from error
     if not isinstance(data, dict):
         raise ModelFileError(f"{origin}: its manifest is not a JSON object. {again}")
-    manifest = Manifest.from_json(data, origin)
-    if hashed is None:
-        with memoryview(content)[:length] as flatbuffer:
-            sha256 = sha256_hex(flatbuffer)
-    else:
-        sha256 = hashed()
-    if manifest.sha256 != sha256:
-        raise ModelFileError(
-            f"{origin} is damaged: its flatbuffer has sha256 {sha256[:16]}…, its manifest says {manifest.sha256[:16]}…. {again}"
-        )
-    return manifest
+    return Manifest.from_json(data, origin)
 
 
 def read_golden(content: Content, entry: bytes | None) -> bytes | None:

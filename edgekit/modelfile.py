@@ -45,11 +45,14 @@ class ModelFile(Record):
         return f"ModelFile({self.location!r}, {self.size_bytes} bytes, sha256 {self.sha256})"
 
     @classmethod
-    def read(cls, source: str | os.PathLike[str] | bytes) -> ModelFile:
+    def read(
+        cls, source: str | os.PathLike[str] | bytes, *, meanwhile: Callable[[], object] | None = None
+    ) -> ModelFile:
         """Read and check a model.
 
         Args:
             source: a path, or a whole file's bytes.
+            meanwhile: called while a large file is hashed on another core; what it does must not depend on the file.
 
         Raises:
             ModelFileError: missing, unreadable, damaged, not a TFLite model, or one that would crash an interpreter.
@@ -70,13 +73,25 @@ class ModelFile(Record):
                 hashed.append(sha256_meanwhile(memoryview(content)[:length]))
 
         graph = parse(content, origin, begin)
-        manifest = _manifest.read(content, graph.metadata, origin, *hashed)
+        manifest = _manifest.read_claims(content, graph.metadata, origin)
+
+        def check_hash() -> None:
+            if manifest is not None:
+                _manifest.check_hash(manifest, hashed[0]() if hashed else "", origin)
+
         # Without a manifest there is no hash yet, and making one would take longer than looking again.
         known = manifest.sha256 if manifest is not None else None
         if known not in _SOUND:
-            check_sound(graph, origin)
-            if known is not None:
-                _SOUND.add(known)
+            try:
+                check_sound(graph, origin)
+            except ModelFileError:
+                check_hash()  # says more exactly what happened to the file
+                raise
+        if meanwhile is not None:
+            meanwhile()
+        check_hash()
+        if known is not None:
+            _SOUND.add(known)
         if isinstance(held, MappedFile):
             held.check_unchanged()
         return cls(held, graph, manifest, location)
