@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edgekit.modelfile import ModelFile
+from edgekit.runtime.delegates import EDGETPU_OPERATOR as EDGETPU_OPERATOR
 from edgekit_profiles.profile import DelegateRule
 
 if TYPE_CHECKING:
     from edgekit_profiles.resolver import Target
 
-#: The operator that stands for everything that the Edge TPU compiler mapped.
-EDGETPU_OPERATOR = "edgetpu-custom-op"
 COMPILED = f"the model was compiled for the Edge TPU and holds the operator {EDGETPU_OPERATOR}"
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ _CSV_LOOK_S = 0.2
 _POWERCAP = "/sys/class/powercap"
 
 
-class Meter:
+class Meter(ABC):
     """An energy source. ``find`` gives the one that the machine has.
 
     Attributes:
@@ -143,14 +144,17 @@ class Meter:
             with self._lock:
                 self._look()
 
+    @abstractmethod
     def _begin(self) -> None:
-        raise NotImplementedError
+        """Read the counter for the first time."""
 
+    @abstractmethod
     def _look(self) -> None:
-        raise NotImplementedError
+        """Add what was used since the last look."""
 
+    @abstractmethod
     def _joules(self) -> float:
-        raise NotImplementedError
+        """What was used since the beginning."""
 
 
 class RaplMeter(Meter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _clock = time.perf_counter_ns
 
 
-class Face:
+class Face(ABC):
     """One loaded model: arrays in, arrays out, every run timed.
 
     Args:
@@ -90,13 +91,13 @@ class Face:
         }
 
     @property
+    @abstractmethod
     def partitions(self) -> PartitionReport:
         """What the delegate really took of the graph.
 
         Raises:
             EngineError: the engine does not tell.
         """
-        raise NotImplementedError
 
     @property
     def got(self) -> str:
@@ -152,13 +153,14 @@ class Face:
         """
         return self._run(value, {}, since_ns)
 
+    @abstractmethod
     def _run(
         self,
         value: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None,
         named: Mapping[str, npt.ArrayLike],
         since_ns: int,
     ) -> Any:
-        raise NotImplementedError
+        """Run the model on an input that was asked for at this moment of ``time.perf_counter_ns()``."""
 
     def _named(self, results: list[Array]) -> Any:
         """What a run gives back."""
@@ -197,9 +199,9 @@ class Face:
 
         return classify(self, image, top)
 
+    @abstractmethod
     def close(self) -> None:
         """Finish the log and free the model. Harmless when called twice."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self

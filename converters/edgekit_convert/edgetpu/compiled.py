@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgekit.errors import ModelFileError
 from edgekit.modelfile import ModelFile
-from edgekit_convert.edgetpu.obstacles import CUSTOM_OP
+from edgekit.runtime.delegates import EDGETPU_OPERATOR
 
 
 def mapped_in(source: ModelFile, compiled: ModelFile) -> tuple[bool, ...]:
@@ -20,11 +20,11 @@ def mapped_in(source: ModelFile, compiled: ModelFile) -> tuple[bool, ...]:
         ModelFileError: the second was not compiled for the Edge TPU, or from another model.
     """
     before, after = source.graph.main, compiled.graph.main
-    if not any(op.name == CUSTOM_OP for op in after.ops):
-        raise ModelFileError(f"{compiled.name} has no part that was compiled for the Edge TPU ({CUSTOM_OP}).")
+    if not any(op.name == EDGETPU_OPERATOR for op in after.ops):
+        raise ModelFileError(f"{compiled.name} has no part that was compiled for the Edge TPU ({EDGETPU_OPERATOR}).")
     left: dict[tuple[str, str], int] = {}
     for op in after.ops:
-        if op.name != CUSTOM_OP:
+        if op.name != EDGETPU_OPERATOR:
             key = (op.name, after.tensors[op.outputs[0]].name if op.outputs else "")
             left[key] = left.get(key, 0) + 1
     mapped = []

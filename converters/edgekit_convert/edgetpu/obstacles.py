@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgekit.flatbuffer import File, table_at
 from edgekit.graph import Graph, Op, Subgraph
 from edgekit.operators import OPERATORS
+from edgekit.runtime.delegates import EDGETPU_OPERATOR
 from edgekit_convert.edgetpu.limits import Obstacle, rows
 from edgekit_convert.edgetpu.operators import TAKEN
 from edgekit_convert.edgetpu.sources import COMPILING, REQUIREMENTS, TABLE, TOOLCHAIN, issue
@@ -22,8 +23,6 @@ _INSTEAD: dict[str, str] = {
     "PADV2": " (PAD is, where the padding stands for 0.0)",
     "LEAKY_RELU": " (PRELU is, and MAXIMUM of a value and its multiple)",
 }
-#: What a compiled part of a model is called.
-CUSTOM_OP = "edgetpu-custom-op"
 #: The newest TensorFlow Lite whose operators compiler 16.0 (2021) can know: QUANTIZE 3, which came with 2.7, it does not.
 COMPILER_TFLITE = (2, 6)
 #: Operators with this code and higher it does not know at all.
@@ -115,7 +114,7 @@ def refusal(graph: Graph, content: Content) -> Obstacle | None:
             "edgekit_convert.edgetpu.compile_model, brings them in"
         )
         return Obstacle("buffers", text, TOOLCHAIN)
-    if any(op.name == CUSTOM_OP for op in main.ops):
+    if any(op.name == EDGETPU_OPERATOR for op in main.ops):
         return Obstacle("compiled", "it was compiled for the Edge TPU already", COMPILING)
     for op in main.ops:
         if op.custom:
