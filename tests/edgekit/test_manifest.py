@@ -249,6 +249,24 @@ def test_announcement_of_another_length() -> None:
         ModelFile.read(_entry(announcement(len(UNSEALED) - 4, sealed=False)))
 
 
+@pytest.mark.parametrize("sound", [True, False], ids=["sound", "not sound"])
+def test_a_changed_flatbuffer_is_told_as_such(sound: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when what became of it would not be safe to load, and when the whole file was loaded before."""
+    whole = append(FLATBUFFER, FULL)
+    weights = next(item.data for item in ModelFile.read(whole).graph.main.tensors if item.data)
+    changed = bytearray(whole)
+    changed[FLATBUFFER.index(bytes(weights))] ^= 1
+    if not sound:
+
+        def refuse(*_: object) -> None:
+            raise ModelFileError("it is not sound")
+
+        monkeypatch.setattr("edgekit.modelfile.check_sound", refuse)
+        monkeypatch.setattr("edgekit.modelfile._SOUND", set())
+    with pytest.raises(ModelFileError, match="its flatbuffer has sha256"):
+        ModelFile.read(bytes(changed))
+
+
 def test_every_byte_of_an_older_zip_may_be_damaged() -> None:
     """Whichever byte behind the flatbuffer is wrong: the manifest that was written, or a ModelFileError."""
     content = unsealed()

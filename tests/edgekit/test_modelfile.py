@@ -51,6 +51,26 @@ class TestRead:
         with pytest.raises(ModelFileError, match=r"no such file: .*none\.tflite\. Check the spelling"):
             ModelFile.read(tmp_path / "none.tflite")
 
+    def test_what_is_done_meanwhile(self, dense_int8_file: Path) -> None:
+        """It is called once, and not for a file that is refused before."""
+        called: list[str] = []
+        ModelFile.read(dense_int8_file, meanwhile=lambda: called.append("good"))
+        with pytest.raises(ModelFileError):
+            ModelFile.read(b"no model at all", meanwhile=lambda: called.append("bad"))
+        assert ["good"] == called
+
+    def test_scales_of_channels_stay_in_the_file(self) -> None:
+        """As Python's numbers they would take a megabyte for a network of usual size."""
+        expected = QuantParams((0.5, 0.25), (0, 0), 0)
+        b = models.Builder()
+        x, y = b.tensor("x", (1, 4)), b.tensor("y", (1, 4))
+        b.tensor("weights", (2, 4), "int8", quant=expected, data=np.ones((2, 4), np.int8))
+        b.op("ADD", [x, x], [y], ("AddOptions", models.schema.AddOptionsT()))
+        (weights,) = (t for t in ModelFile.read(b.build({"x": x}, {"y": y})).graph.main.tensors if t.name == "weights")
+        assert weights.quant is not None
+        assert "scales" not in vars(weights.quant)
+        assert expected == weights.quant
+
     def test_folder(self, tmp_path: Path) -> None:
         """A folder is not a model."""
         with pytest.raises(ModelFileError, match="it is a folder, a file was expected"):
