@@ -4,7 +4,11 @@ First part: processes of three kinds in turn, in every round in another order. O
 ``ai_edge_litert.tools.benchmark_litert_model`` (LiteRT's ``litert-benchmark``), one is ``set_tensor; invoke; get_tensor`` in a loop. All
 have the same model, threads and delegate (XNNPACK), and about as many runs. What is compared is compared within a round.
 LiteRT's benchmark neither writes the input nor reads the output between runs, so that edgekit's interpreter time is shown beside the
-time of a run. Its figures are rounded to 10 µs where they are printed; the process that runs it here takes them before that.
+time of a run. Its figures are rounded to 10 µs where they are printed; the process that runs it here takes the runs themselves.
+
+Where something slows the processor for a part of the time (the other half of a core, a host's clock), medians of a second say which part was
+the longer one. All three kinds therefore time edgekit's fixed piece of work between runs (``edgekit.bench.pace``; in LiteRT's benchmark behind the
+clock that it reads before each run), and the runs at full pace are compared besides.
 
 Second part: whole benchmarks, one after another. The interval that each one prints for the median of a rerun is checked against
 the next one's median.
@@ -16,9 +20,10 @@ import argparse
 import dataclasses
 import json
 import os
+import statistics
 import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +32,8 @@ from typing import Any
 import numpy as np
 
 import edgekit
-from edgekit.bench.cases import Ratio
+from edgekit.bench import pace
+from edgekit.bench.cases import FEWEST_FULL_RUNS, SLOWED_SHARE, Ratio
 from edgekit.host import read_host
 
 EDGEKIT, INVOKE, LITERT, BARE = "edgekit bench", "its interpreter's time", "litert-benchmark", "bare loop"
@@ -56,12 +62,16 @@ class Beside:
         model: its name.
         threads: of XNNPACK.
         medians_ns: of each round's process, by way.
+        full_pace_ns: the same of the runs at full pace; ``None`` for a process that had too few.
+        slowed: for what share of the time the processor was slowed.
         runs: of each process but edgekit's, which decides itself.
     """
 
     model: str
     threads: int
     medians_ns: Mapping[str, Sequence[float]]
+    full_pace_ns: Mapping[str, Sequence[float | None]]
+    slowed: float
     runs: int
 
     def ratio(self, way: str, to: str = LITERT) -> Ratio:
@@ -73,10 +83,25 @@ class Beside:
         low, high = np.percentile(np.median(found[drawn], axis=1), [2.5, 97.5])
         return Ratio(float(np.median(found)), float(low), float(high))
 
+    def full_pace(self, way: str, to: str = LITERT) -> Ratio | None:
+        """The ratio of the medians over processes at full pace, whichever round they are of; a bootstrap over processes."""
+        mine, theirs = (
+            np.array([value for value in self.full_pace_ns[item] if value is not None]) for item in (way, to)
+        )
+        if min(len(mine), len(theirs)) < 3:
+            return None
+        random = np.random.default_rng(_SEED)
+        drawn = [
+            np.median(side[random.integers(0, len(side), (_RESAMPLES, len(side)))], axis=1) for side in (mine, theirs)
+        ]
+        low, high = np.percentile(drawn[0] / drawn[1], [2.5, 97.5])
+        return Ratio(float(np.median(mine) / np.median(theirs)), float(low), float(high))
+
     @property
     def close(self) -> bool:
-        """Whether what edgekit prints is within 2 % of LiteRT's benchmark."""
-        return abs(self.ratio(EDGEKIT).value - 1) <= _CLOSE
+        """Whether what edgekit prints is within 2 % of LiteRT's benchmark: at full pace where the processor was often slowed."""
+        found = self.full_pace(EDGEKIT) if self.slowed >= SLOWED_SHARE else None
+        return abs((found or self.ratio(EDGEKIT)).value - 1) <= _CLOSE
 
 
 @dataclass(frozen=True)
@@ -118,40 +143,86 @@ class Reruns:
 # ---- processes ----
 
 
-def edgekit_launch(path: Path, threads: int) -> tuple[float, float]:
-    """The median run and the median interpreter's time of one launch of ``edgekit bench``, in nanoseconds."""
+@dataclass(frozen=True)
+class Process:
+    """What one process measured.
+
+    Attributes:
+        runs_ns: of each run, by way.
+        pace_runs: how many runs had ended each time that the fixed piece of work was timed.
+        pace_ns: how long that took.
+    """
+
+    runs_ns: Mapping[str, Sequence[float]]
+    pace_runs: Sequence[int]
+    pace_ns: Sequence[int]
+
+
+def edgekit_launch(path: Path, threads: int) -> Process:
+    """One launch of ``edgekit bench``: its runs, and the interpreter's part of them."""
     report = edgekit.benchmark(path, delegate="xnnpack", threads=threads, engine="litert", launches=1)
     (result,) = report.cases
     if result.error is not None:
         sys.exit(f"{path.name}: {result.error}")
     (launch,) = result.launches
-    return float(np.median(launch.total_ns)), float(np.median(launch.invoke_ns))
+    return Process({EDGEKIT: launch.total_ns, INVOKE: launch.invoke_ns}, launch.pace_runs, launch.pace_ns)
 
 
-def child(kind: str, path: Path, threads: int, runs: int) -> float:
-    """The median of a process of its own, in nanoseconds."""
+def child(kind: str, path: Path, threads: int, runs: int) -> Process:
+    """A process of its own."""
     command = [sys.executable, __file__, "--child", json.dumps([kind, str(path), threads, runs])]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "3"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         sys.exit(f"{kind} of {path.name} failed: {done.stderr[-2000:]}")
-    return float(done.stdout.splitlines()[-1])
+    runs_ns, pace_runs, pace_ns = json.loads(done.stdout.splitlines()[-1])
+    return Process({kind: runs_ns}, pace_runs, pace_ns)
 
 
-def _litert(path: str, threads: int, runs: int) -> float:
+def _litert(path: str, threads: int, runs: int) -> tuple[list[float], list[int], list[int]]:
     from ai_edge_litert.tools import benchmark_litert_model as tool
 
-    tool.round = lambda value, digits=0: value  # its results' rounding alone; what it measures is untouched
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        sys.argv = [
-            "litert-benchmark", f"--model={path}", f"--num_threads={threads}", f"--num_runs={runs}",
-            f"--warmup_runs={runs // 2}", f"--result_json={file.name}",
-        ]  # fmt: skip
-        tool.main()
-        return 1e6 * float(json.loads(Path(file.name).read_text())["latency"]["median_ms"])
+    paced, warmup, readings = pace.Pace(), runs // 2, 0
+    taken: list[float] = []
+    begin: int | None = None
+
+    class Clock:
+        @staticmethod
+        def perf_counter() -> float:
+            # It is read before and after each run. The fixed piece of work is done before the first of the two, outside what is measured.
+            nonlocal readings, begin
+            readings += 1
+            if begin is not None:
+                number, behind = divmod(readings - begin, 2)
+                if not behind and number >= warmup and time.perf_counter_ns() >= paced.due_ns:
+                    paced.take(number - warmup)
+            return time.perf_counter()
+
+    class Statistics:
+        mean, stdev = statistics.mean, statistics.stdev
+
+        @staticmethod
+        def median(values: list[float]) -> float:
+            taken.extend(values)
+            return statistics.median(values)
+
+    info = tool.logger.info
+
+    def told(text: str, *rest: object) -> None:
+        nonlocal begin
+        if text.startswith("Running") and begin is None:
+            begin = readings + 1
+        info(text, *rest)
+
+    tool.time, tool.statistics, tool.logger.info = Clock, Statistics, told
+    sys.argv = [
+        "litert-benchmark", f"--model={path}", f"--num_threads={threads}", f"--num_runs={runs}", f"--warmup_runs={warmup}",
+    ]  # fmt: skip
+    tool.main()
+    return [1e6 * value for value in taken], paced.runs, paced.times_ns
 
 
-def _bare(path: str, threads: int, runs: int) -> float:
+def _bare(path: str, threads: int, runs: int) -> tuple[list[float], list[int], list[int]]:
     from time import perf_counter_ns as clock
 
     from ai_edge_litert.interpreter import Interpreter
@@ -163,14 +234,18 @@ def _bare(path: str, threads: int, runs: int) -> float:
     model.allocate_tensors()
     (values,) = random_inputs(ModelFile.read(path).inputs).values()
     source, result = model.get_input_details()[0]["index"], model.get_output_details()[0]["index"]
-    times = []
-    for _ in range(runs // 2 + runs):
+    times: list[float] = []
+    paced, warmup = pace.Pace(), runs // 2
+    for number in range(warmup + runs):
         start = clock()
         model.set_tensor(source, values)
         model.invoke()
         model.get_tensor(result)
-        times.append(clock() - start)
-    return float(np.median(times[runs // 2 :]))
+        end = clock()
+        times.append(end - start)
+        if number >= warmup and end >= paced.due_ns:
+            paced.take(number - warmup + 1)
+    return times[warmup:], paced.runs, paced.times_ns
 
 
 # ---- the two parts ----
@@ -186,26 +261,29 @@ def beside(name: str, path: Path, threads: int, rounds: int, tell: Callable[[str
         rounds: processes of each way.
         tell: told of each round.
     """
-    first, _ = edgekit_launch(path, threads)
-    runs = int(min(_MOST, max(_FEWEST, _PROCESS_NS / first)))
-    found: dict[str, list[float]] = {way: [] for way in (EDGEKIT, INVOKE, LITERT, BARE)}
-
-    def ours() -> None:
-        total, invoke = edgekit_launch(path, threads)
-        found[EDGEKIT].append(total)
-        found[INVOKE].append(invoke)
-
-    ways: list[Callable[[], None]] = [
-        ours,
-        lambda: found[LITERT].append(child(LITERT, path, threads, runs)),
-        lambda: found[BARE].append(child(BARE, path, threads, runs)),
+    first = edgekit_launch(path, threads)
+    runs = int(min(_MOST, max(_FEWEST, _PROCESS_NS / float(np.median(first.runs_ns[EDGEKIT])))))
+    done: list[Process] = []
+    ways: list[Callable[[], Process]] = [
+        lambda: edgekit_launch(path, threads),
+        lambda: child(LITERT, path, threads, runs),
+        lambda: child(BARE, path, threads, runs),
     ]
     for number in range(rounds):
         tell(f"{name}, {threads} thread{'s' if threads > 1 else ''}: round {number + 1} of {rounds}")
         start = number % len(ways)
-        for way in [*ways[start:], *ways[:start]]:
-            way()
-    return Beside(name, threads, found, runs)
+        done += [way() for way in [*ways[start:], *ways[:start]]]
+    times = [value for process in done for value in process.pace_ns]
+    full_ns = pace.full_pace_ns(times)
+    medians: dict[str, list[float]] = {way: [] for way in (EDGEKIT, INVOKE, LITERT, BARE)}
+    at_pace: dict[str, list[float | None]] = {way: [] for way in medians}
+    for process in done:
+        slow = pace.slowed(process.pace_ns, full_ns)
+        for way, values in process.runs_ns.items():
+            medians[way].append(float(np.median(values)))
+            kept = np.asarray(values)[pace.at_full_pace(len(values), process.pace_runs, slow)]
+            at_pace[way].append(float(np.median(kept)) if len(kept) >= FEWEST_FULL_RUNS else None)
+    return Beside(name, threads, medians, at_pace, float(pace.slowed(times, full_ns).mean()), runs)
 
 
 def reruns(name: str, path: Path, threads: int, count: int, tell: Callable[[str], None]) -> Reruns:
@@ -222,12 +300,13 @@ def reruns(name: str, path: Path, threads: int, count: int, tell: Callable[[str]
     for number in range(count + 1):
         tell(f"{name}, {threads} thread{'s' if threads > 1 else ''}: rerun {number} of {count}")
         report = edgekit.benchmark(path, delegate="xnnpack", threads=threads, engine="litert")
-        interval = report.cases[0].interval
+        interval = report.cases[0].steady
         assert interval is not None
         found.append(
             {
                 "median_ns": interval.value, "low_ns": interval.predicted_low, "high_ns": interval.predicted_high,
                 "launches": interval.launches, "medians_ns": list(report.cases[0].medians_ns),
+                "all_runs_ns": float(np.median(report.cases[0].medians_ns)), "slowed": report.cases[0].slowed_share,
                 "verdict": report.verdict.to_json(),
             }
         )  # fmt: skip
@@ -239,32 +318,46 @@ def document(parts: Sequence[Beside], again: Sequence[Reruns]) -> str:
     lines = []
     if parts:
         lines = [
-            f"| model | threads | {LITERT} | {EDGEKIT} ÷ it | {INVOKE} ÷ it | {BARE} ÷ it | within 2 % |",
-            "|---|---|---|---|---|---|---|",
+            f"| model | threads | runs | {LITERT} | {EDGEKIT} ÷ it | {INVOKE} ÷ it | {BARE} ÷ it | within 2 % |",
+            "|---|---|---|---|---|---|---|---|",
         ]
     for part in parts:
+        head = f"| {part.model} | {part.threads} |"
         ratios = [_ratio_text(part.ratio(way)) for way in (EDGEKIT, INVOKE, BARE)]
         middle = float(np.median(part.medians_ns[LITERT])) / 1e6
+        found = [part.full_pace(way) for way in (EDGEKIT, INVOKE, BARE)]
         lines.append(
-            f"| {part.model} | {part.threads} | {middle:.3f} ms | {' | '.join(ratios)} | {'yes' if part.close else 'no'} |"
+            f"{head} all, slowed for {100 * part.slowed:.0f} % of the time | {middle:.3f} ms | {' | '.join(ratios)} | "
+            f"{'' if None not in found else _yes(part.close)} |"
         )
+        if None not in found:
+            middle = float(np.median([value for value in part.full_pace_ns[LITERT] if value is not None])) / 1e6
+            texts = [_ratio_text(item) for item in found if item is not None]
+            lines.append(f"{head} at full pace | {middle:.3f} ms | {' | '.join(texts)} | {_yes(part.close)} |")
     if again:
         lines += [
             *([""] if parts else []),
-            "| model | threads | median | spread of the reruns' medians | in the interval before | its width, median | launches | verdicts |",
-            "|---|---|---|---|---|---|---|---|",
+            "| model | threads | median | spread of the reruns' medians | of all runs, slowed or not | in the interval before | its width, median "
+            "| launches | verdicts |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
     for item in again:
         medians = np.array([found["median_ns"] for found in item.benchmarks])
+        every = np.array([found["all_runs_ns"] for found in item.benchmarks])
         verdicts = [found["verdict"]["level"] for found in item.benchmarks]
         told = ", ".join(f"{verdicts.count(level)} {level}" for level in dict.fromkeys(verdicts))
         launches = [found["launches"] for found in item.benchmarks]
         lines.append(
             f"| {item.model} | {item.threads} | {np.median(medians) / 1e6:.3f} ms | "
-            f"{100 * (medians.max() - medians.min()) / np.median(medians):.1f} % | {item.inside} of {item.of} | "
+            f"{100 * (medians.max() - medians.min()) / np.median(medians):.1f} % | "
+            f"{100 * (every.max() - every.min()) / np.median(every):.1f} % | {item.inside} of {item.of} | "
             f"{100 * np.median(item.widths):.1f} % | {min(launches)} to {max(launches)} | {told} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _yes(kept: bool) -> str:
+    return "yes" if kept else "no"
 
 
 def _ratio_text(ratio: Ratio) -> str:
@@ -338,6 +431,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         kind, path_, threads_, runs_ = json.loads(sys.argv[2])
-        print({LITERT: _litert, BARE: _bare}[kind](path_, threads_, runs_))
+        print(json.dumps({LITERT: _litert, BARE: _bare}[kind](path_, threads_, runs_)))
     else:
         sys.exit(main())

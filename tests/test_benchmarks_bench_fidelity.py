@@ -29,10 +29,32 @@ def fidelity() -> ModuleType:
 def test_ratio_is_within_rounds(fidelity: ModuleType) -> None:
     """A round in which everything was twice as slow does not count against anybody."""
     times = {fidelity.EDGEKIT: [101.0, 202.0, 101.0], fidelity.LITERT: [100.0, 200.0, 100.0]}
-    found = fidelity.Beside("m", 1, times, 5)
+    found = fidelity.Beside("m", 1, times, {}, 0.0, 5)
     assert found.ratio(fidelity.EDGEKIT) == fidelity.Ratio(1.01, 1.01, 1.01)
     assert found.close
-    assert not fidelity.Beside("m", 1, {**times, fidelity.EDGEKIT: [103.0, 206.0, 103.0]}, 5).close
+    assert not fidelity.Beside("m", 1, {**times, fidelity.EDGEKIT: [103.0, 206.0, 103.0]}, {}, 0.0, 5).close
+
+
+def test_the_runs_at_full_pace_decide_where_the_processor_was_slowed(fidelity: ModuleType) -> None:
+    """Medians of seconds in which it was slowed now and then do not count against edgekit, its figure at full pace does."""
+    times = {fidelity.EDGEKIT: [101.0, 150.0, 150.0], fidelity.LITERT: [150.0, 100.0, 100.0]}
+    paced = {fidelity.EDGEKIT: [101.0, None, 101.0, 101.0], fidelity.LITERT: [100.0, 100.0, 100.0, None]}
+    assert fidelity.Beside("m", 1, times, paced, 0.4, 5).close
+    assert not fidelity.Beside("m", 1, times, paced, 0.05, 5).close
+    assert not fidelity.Beside("m", 1, times, {**paced, fidelity.EDGEKIT: [104.0, 104.0, 104.0]}, 0.4, 5).close
+
+
+def test_litert_s_own_benchmark_is_paced_between_its_runs(fidelity: ModuleType, tmp_path: Path) -> None:
+    """The work is timed before runs that count, and each of those is there."""
+    pytest.importorskip("ai_edge_litert.tools.benchmark_litert_model")
+    model = tmp_path / "m.tflite"
+    model.write_bytes(models.dense_float())
+    found = fidelity.child(fidelity.LITERT, model, 1, 3000)
+    (runs,) = found.runs_ns.values()
+    assert len(runs) == 3000
+    assert len(found.pace_ns) == len(found.pace_runs) > 0
+    assert sorted(found.pace_runs) == list(found.pace_runs)
+    assert 0 <= found.pace_runs[0] <= found.pace_runs[-1] < 3000
 
 
 def test_reruns_are_judged_by_the_interval_before_them(fidelity: ModuleType) -> None:

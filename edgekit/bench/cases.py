@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from edgekit.bench import pace
 from edgekit.bench.launch import CONFIRM, Case, Launch, Trial
 from edgekit.bench.statistics import LaunchInterval, early_stopping_estimate, over_launches
 from edgekit.runtime.summary import LatencySummary
@@ -16,6 +18,10 @@ from edgekit.tensors import Array
 _RESAMPLES = 1000
 _SEED = 0
 _RESAMPLED_RUNS = 401
+#: When the processor was slowed for this share of the time, the figures of the rest are shown, and compared, if so many launches have so
+#: many runs in it.
+SLOWED_SHARE = 0.10
+FEWEST_FULL_LAUNCHES, FEWEST_FULL_RUNS = 5, 30
 #: What may differ between a benchmark's cases of one model, and how it is told.
 _APART = {
     "delegate": "{}", "threads": "threads {}", "batch": "batch {}", "engine": "{}", "device": "{}", "scenario": "{}",
@@ -76,6 +82,64 @@ class CaseResult:
         ``None`` where no run was timed by itself.
         """
         medians = self.medians_ns
+        return over_launches(medians) if medians else None
+
+    @functools.cached_property
+    def slowed_share(self) -> float | None:
+        """For what share of the steady runs' time something slowed the processor itself, see ``edgekit.bench.pace``.
+
+        ``None`` where that was not measured.
+        """
+        if self.full_pace_ns is None:
+            return None
+        return float(
+            pace.slowed([value for launch in self.launches for value in launch.pace_ns], self.full_pace_ns).mean()
+        )
+
+    @functools.cached_property
+    def full_pace_ns(self) -> float | None:
+        """What the fixed piece of work takes at full pace, see ``edgekit.bench.pace``; ``None`` where it was not done."""
+        times = [value for launch in self.launches for value in launch.pace_ns]
+        return pace.full_pace_ns(times) if times else None
+
+    @functools.cached_property
+    def _at_full_pace(self) -> tuple[Array, ...]:
+        """The runs that were made while nothing slowed the processor, of each launch; none of one that has too few."""
+        found = []
+        for launch in self.launches:
+            runs = np.asarray(launch.total_ns, np.int64)
+            if self.full_pace_ns is not None:
+                slow = pace.slowed(launch.pace_ns, self.full_pace_ns)
+                runs = runs[pace.at_full_pace(len(runs), launch.pace_runs, slow)]
+            found.append(runs if len(runs) >= FEWEST_FULL_RUNS else runs[:0])
+        return tuple(found)
+
+    @property
+    def slowed(self) -> bool:
+        """Whether the processor was slowed so often that the runs at full pace count, and there are enough of those."""
+        share = self.slowed_share
+        enough = sum(len(runs) > 0 for runs in self._at_full_pace) >= FEWEST_FULL_LAUNCHES
+        return share is not None and share >= SLOWED_SHARE and enough
+
+    @property
+    def steady_runs_ns(self) -> tuple[Array, ...]:
+        """The runs that count, by launch: those at full pace where the processor was often slowed, else all."""
+        return tuple(runs for runs in self.by_round if len(runs))
+
+    @property
+    def by_round(self) -> tuple[Array, ...]:
+        """As ``steady_runs_ns``, with an empty row for each launch that has none that count."""
+        return self._at_full_pace if self.slowed else tuple(np.asarray(launch.total_ns) for launch in self.launches)
+
+    @property
+    def steady_medians_ns(self) -> tuple[float, ...]:
+        """The median of each launch's ``steady_runs_ns``."""
+        return tuple(float(np.median(runs)) for runs in self.steady_runs_ns)
+
+    @property
+    def steady(self) -> LaunchInterval | None:
+        """As ``interval``, of the runs that count; a rerun is told by this."""
+        medians = self.steady_medians_ns
         return over_launches(medians) if medians else None
 
     @property
@@ -154,11 +218,16 @@ def ratio(first: CaseResult, other: CaseResult) -> Ratio:
 
     Args:
         first: what to compare with.
-        other: what to compare.
+        other: what to compare. Of either the runs that count, see ``CaseResult.steady_runs_ns``.
     """
-    rounds = min(len(first.launches), len(other.launches))
-    below = [np.asarray(launch.total_ns) for launch in first.launches[:rounds]]
-    above = [np.asarray(launch.total_ns) for launch in other.launches[:rounds]]
+    pairs = [pair for pair in zip(first.by_round, other.by_round, strict=False) if len(pair[0]) and len(pair[1])]
+    if not pairs:  # no round in which both had runs at full pace
+        pairs = [
+            (np.asarray(a.total_ns), np.asarray(b.total_ns))
+            for a, b in zip(first.launches, other.launches, strict=False)
+        ]
+    rounds = len(pairs)
+    below, above = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     a_sample = (first.case.batch or 1) / (other.case.batch or 1)
     value = a_sample * float(np.median(np.concatenate(above)) / np.median(np.concatenate(below)))
     if rounds < 2:

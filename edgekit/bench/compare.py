@@ -1,7 +1,8 @@
 """``compare``: what changed between benchmarks, with an interval, and whether it is more than chance.
 
-Launches differ more than the runs of one launch do, so that a launch is the unit: its figure is the median of its steady runs, and a
-case's figure the median over its launches. How sure a ratio is, ``resampling`` says.
+Launches differ more than the runs of one launch do, so that a launch is the unit: its figure is the median of its steady runs, of
+those at full pace where something often slowed the processor, and a case's figure the median over its launches. How sure a ratio is,
+``resampling`` says.
 """
 
 from __future__ import annotations
@@ -249,6 +250,22 @@ def compare(
     return Comparison(names[0], tuple(against), fail_over)
 
 
+#: A fixed piece of work that takes so many times as long tells that a whole benchmark was slowed.
+_SLOWER = 1.15
+
+
+def _paces(first: CaseResult | None, other: CaseResult | None) -> str | None:
+    """Why two cases cannot be compared: the processor of one was slowed from the beginning to the end."""
+    if first is None or other is None or first.full_pace_ns is None or other.full_pace_ns is None:
+        return None
+    slower = other.full_pace_ns / first.full_pace_ns
+    if 1 / _SLOWER <= slower <= _SLOWER:
+        return None
+    which, times = ("the second", slower) if slower > 1 else ("the first", 1 / slower)
+    text = f"something slowed the processor during all of {which} of the two benchmarks"
+    return f"{text}: a fixed piece of work took {times:.2f} times as long; measure again"
+
+
 _ORDINALS = ("the first", "the second", "the third", "the fourth", "a later one")
 
 
@@ -298,6 +315,8 @@ def _change(name: str, first: CaseResult | None, other: CaseResult | None, fail_
         worse = below is not None and above is None and fail_over is not None
         return Change(name, base, new, None, None, None, None, launches, others, missing, worse)
     ratio = new / base
+    if (paces := _paces(first, other)) is not None:
+        return Change(name, base, new, None, None, None, None, launches, others, paces, fail_over is not None)
     low, high = ratio_interval(below, above)
     p = chance(below, above)
     by_chance = p is not None and p >= SIGNIFICANT and least_chance(*launches) < SIGNIFICANT
@@ -312,7 +331,7 @@ def _medians(result: CaseResult | None) -> Array | None:
     """
     if result is None or result.error is not None:
         return None
-    found: Sequence[float] = result.medians_ns
+    found: Sequence[float] = result.steady_medians_ns
     if not found:
         found = [1e9 / rate for launch in result.launches if (rate := launch.samples_per_s)]
     if not found and result.highest_rate_per_s:

@@ -44,8 +44,8 @@ class Finding:
 
     Attributes:
         code: its kind, for programs: ``load``, ``throttled``, ``under-voltage``, ``temperature``, ``frequency``, ``governor``,
-            ``swap``, ``stolen``, ``quota``, ``threads``, ``waiting``, ``delegate``, ``usb``, ``samples``, ``spread``,
-            ``warm-up``, ``unrecorded``, ``interrupted`` or ``nothing``.
+            ``swap``, ``stolen``, ``quota``, ``threads``, ``waiting``, ``pace``, ``delegate``, ``usb``, ``samples``,
+            ``spread``, ``warm-up``, ``unrecorded``, ``interrupted`` or ``nothing``.
         level: ``NOISY`` or ``INVALID``.
         text: what was seen, in a sentence without its full stop.
     """

@@ -73,8 +73,14 @@ def _median_text(value: dict[str, Any]) -> str:
     return milliseconds(value["value"])
 
 
+def _full_pace(result: CaseResult) -> dict[str, Any] | None:
+    """Where it is not the same as the median."""
+    found = result.steady if result.slowed else None
+    return None if found is None else found.to_json()
+
+
 def _predicted(result: CaseResult) -> list[float] | None:
-    found = result.interval
+    found = result.steady
     if found is None or found.predicted_low is None or found.predicted_high is None:
         return None
     return [found.predicted_low, found.predicted_high]
@@ -151,6 +157,9 @@ FIELDS: tuple[Field[CaseResult], ...] = (
     Field("warmup_runs", "warm-up runs", _median("warmup_runs"), column=False),
     Field("settled", "settled", _settled, column=False),
     Field("median_ns", "median", _interval_json, _median_text),
+    Field("pace_ns", "fixed work at full pace", lambda result: result.full_pace_ns, milliseconds, column=False),
+    Field("slowed_share", "processor slowed", lambda result: result.slowed_share, column=False),
+    Field("full_pace_ns", "at full pace", _full_pace, _median_text),
     Field("rerun_ns", "95 % of reruns", _predicted, _range_text),
     Field("p50_ns", "p50", _percentile("p50_ns"), milliseconds, column=False),
     Field("p90_ns", "p90", _percentile("p90_ns"), milliseconds),

@@ -122,6 +122,9 @@ class Launch:
         trials: of the server scenario.
         conditions: what the machine did meanwhile, see ``edgekit.bench.conditions``; empty where it was not watched.
         energy: what an energy source of the machine said of the steady runs, see ``edgekit.bench.energy``; ``None`` without one.
+        pace_runs: how many steady runs had ended each time that a fixed piece of work was timed, see ``edgekit.bench.pace``; empty in files
+            of schema 1, and where runs were not timed one by one.
+        pace_ns: how long that took.
     """
 
     started_unix_s: float
@@ -148,6 +151,8 @@ class Launch:
     trials: tuple[Trial, ...] = ()
     conditions: tuple[Mapping[str, Any], ...] = ()
     energy: Mapping[str, Any] | None = None
+    pace_runs: tuple[int, ...] = ()
+    pace_ns: tuple[int, ...] = ()
 
     @property
     def samples_per_s(self) -> float | None:
@@ -169,8 +174,8 @@ class Launch:
             KeyError: a key is missing.
         """
         values = known_fields(cls, data)
-        for key in ("warmup_ns", "total_ns", "invoke_ns"):
-            values[key] = tuple(int(value) for value in values[key])
+        for key in ("warmup_ns", "total_ns", "invoke_ns", "pace_runs", "pace_ns"):
+            values[key] = tuple(int(value) for value in values.get(key, ()))
         values["trials"] = tuple(Trial.from_json(trial) for trial in values.get("trials", ()))
         values["conditions"] = tuple(values.get("conditions", ()))
         return cls(**values)

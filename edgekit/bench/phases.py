@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit.bench.energy import Meter
 from edgekit.bench.launch import CONFIRM, OFFLINE, REPLAY, Case, Trial
 from edgekit.bench.memory import peak_bytes
+from edgekit.bench.pace import Pace
 from edgekit.bench.steady import WarmUp
 from edgekit.runtime.latency import RunRecord
 from edgekit.runtime.session import Session
@@ -90,6 +91,7 @@ class Steady:
         energy: what the energy source said, or ``None``.
         peak_rss_bytes: most resident memory of the process until the end of the runs: what is made of them afterwards is not the
             model's.
+        pace: how fast the processor was between the runs of a single stream.
     """
 
     def __init__(self, meter: Meter | None = None, idle_w: float | None = None) -> None:
@@ -102,6 +104,7 @@ class Steady:
         self.cpu_ns = 0
         self.energy: dict[str, Any] | None = None
         self.peak_rss_bytes: int | None = None
+        self.pace = Pace()
         self._meter = meter
         self._idle_w = idle_w
 
@@ -114,6 +117,8 @@ class Steady:
         cpu_start, wall_start = time.process_time_ns(), _clock()
         yield
         self.wall_ns, self.cpu_ns = _clock() - wall_start, time.process_time_ns() - cpu_start
+        beside_ns = sum(self.pace.times_ns)  # work that is not the model's
+        self.wall_ns, self.cpu_ns = self.wall_ns - beside_ns, max(0, self.cpu_ns - beside_ns)
         self.peak_rss_bytes = peak_bytes()
         if self._meter is not None:
             self.energy = self._meter.reading(self.inferences, self._idle_w)
@@ -131,17 +136,22 @@ def single_stream(steady: Steady, session: Session, inputs: Inputs, runs: int | 
     """
     # A log of this many runs keeps the phases apart and every sample, however many there are.
     session.latency.restart(_MOST_RUNS if runs is None else runs)
-    run, turns = session.run, itertools.cycle(inputs)
+    run, turns, pace = session.run, itertools.cycle(inputs), steady.pace
     with steady.timed():
         if runs is not None:
-            for values in itertools.islice(turns, runs):
+            for number, values in enumerate(itertools.islice(turns, runs)):
+                if _clock() >= pace.due_ns:
+                    pace.take(number)
                 run(values)
             steady.inferences = runs * (batch or 1)
         else:
             start = _clock()
+            pace.take(0)
             for number, values in enumerate(turns, 1):
                 run(values)
-                taken_ns = _clock() - start
+                taken_ns = (now := _clock()) - start
+                if now >= pace.due_ns:
+                    pace.take(number)
                 if (
                     (taken_ns >= _STEADY_NS and number >= _FEWEST_RUNS)
                     or (taken_ns >= _SLOW_NS and number >= _FEWEST_SLOW_RUNS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -165,10 +166,13 @@ class Task:
         if self._method.launches is not None or self._case.scenario == SERVER or len(self.launches) < 3:
             return least
         result = self.result()
-        values = result.medians_ns
+        values = result.steady_medians_ns
         if self._case.scenario == OFFLINE:
             values = tuple(value for launch in self.launches if (value := launch.samples_per_s))
-        return max(least, launches_needed(values, self._method.target)) if values else least
+        if not values:
+            return least
+        # Of launches with enough runs at full pace, others are needed besides.
+        return max(least, math.ceil(launches_needed(values, self._method.target) * len(self.launches) / len(values)))
 
     @property
     def _searches(self) -> bool:

@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.bench.cases import CaseResult, case_names
+from edgekit.bench.cases import SLOWED_SHARE, CaseResult, case_names
 from edgekit.bench.disturbances import INVALID as INVALID
 from edgekit.bench.disturbances import LEVELS as LEVELS
 from edgekit.bench.disturbances import NOISY as NOISY
 from edgekit.bench.disturbances import RULES, Finding, Launches, facts_of, graded, threads_text
 from edgekit.bench.disturbances import VALID as VALID
 from edgekit.bench.launch import Launch
+from edgekit.bench.pace import full_pace_ns, slowed
 from edgekit.bench.results import BenchmarkReport
 
 #: Fewer processes than this show too little of how launches differ; runs, too little of how runs do.
@@ -116,7 +117,7 @@ def findings_of(result: CaseResult) -> list[Finding]:
     launches = result.launches
     if not launches:
         return []
-    found = [*_asked(result), *_processor_use(result), *_enough(result)]
+    found = [*_asked(result), *_processor_use(result), *_pace(result), *_enough(result)]
     samples = [launch.conditions for launch in launches if _tells(launch.conditions)]
     if len(samples) < len(launches):
         text = "the machine's load was not recorded"
@@ -187,11 +188,23 @@ def _enough(result: CaseResult) -> Iterator[Finding]:
         yield Finding("samples", NOISY, f"a launch of {fewest} runs: at least {FEWEST_RUNS} were expected")
     if any(launch.settled is False for launch in launches):
         yield Finding("warm-up", NOISY, "the runs still had a trend when the time for warming up was over")
-    interval = result.interval or result.throughput
+    interval = result.steady or result.throughput
     if interval is not None and interval.width is not None:
         half = 50 * interval.width
         text = f"the launches differ: the median over them is known to ±{half:.{0 if half >= 10 else 1}f} %"
         yield from graded("spread", interval.width, LAUNCH_SPREAD, text)
+
+
+def _pace(result: CaseResult) -> Iterator[Finding]:
+    """Whether something slowed the processor itself, which a virtual machine shows in no other way."""
+    share = result.slowed_share
+    if share is None or share < SLOWED_SHARE:
+        return
+    times = np.array([value for launch in result.launches for value in launch.pace_ns], np.float64)
+    full = full_pace_ns(times)
+    longer = float(np.median(times[slowed(times, full)])) / full
+    text = f"for {100 * share:.0f} % of the time something slowed the processor: a fixed piece of work took {longer:.1f} times as long"
+    yield Finding("pace", NOISY, text)
 
 
 def _by_samples(samples: Launches, launches: Sequence[Launch]) -> Iterator[Finding]:

@@ -110,6 +110,8 @@ def measure(request: Mapping[str, Any], tell: Tell) -> Launch:
             workers=workers,
             trials=tuple(steady.trials),
             energy=steady.energy,
+            pace_runs=tuple(steady.pace.runs),
+            pace_ns=tuple(steady.pace.times_ns),
         )
 
 

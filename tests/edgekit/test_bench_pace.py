@@ -1,0 +1,147 @@
+"""A processor that something slows now and then is noticed, and the runs at full pace are told from the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bench_reports import case, launch, report, steady
+
+from edgekit.bench import BenchmarkReport, Launch, benchmark
+from edgekit.bench.cases import CaseResult, ratio
+from edgekit.bench.compare import compare
+from edgekit.bench.pace import Pace, at_full_pace, full_pace_ns, slowed
+from edgekit.bench.validity import verdict_of
+
+FULL, RUN = 50_000, 1000.0
+
+
+def switching(
+    share: float, *, runs: int = 400, times: float = 1.8, run: float = RUN, full: int = FULL, seed: int = 0
+) -> Launch:
+    """A launch whose last runs were slowed, with the work timed every fourth run."""
+    fast = round(runs * (1 - share))
+    random = np.random.default_rng(seed)
+    slower = np.where(np.arange(runs) < fast, 1.0, times)
+    marks = np.arange(0, runs, 4)
+    work = full * np.where(marks < fast, 1.0, times) * random.normal(1, 0.01, len(marks))
+    total = run * slower * random.normal(1, 0.01, runs)
+    return launch(total, pace_runs=tuple(map(int, marks)), pace_ns=tuple(round(value) for value in work))
+
+
+def slowed_case(*shares: float, name: str = "m.tflite", **options: Any) -> CaseResult:
+    """Launches that were slowed for these shares of their time."""
+    return case(name, *(switching(share, seed=number, **options) for number, share in enumerate(shares)))
+
+
+class TestPace:
+    """The fixed piece of work, and what its times say."""
+
+    def test_the_work_is_timed_and_due_again_later(self) -> None:
+        """Each time is kept with how many runs had ended, and the next one is a while off."""
+        pace = Pace()
+        pace.take(0)
+        first_due = pace.due_ns
+        pace.take(7)
+        assert [0, 7] == pace.runs
+        assert len(pace.times_ns) == 2
+        assert min(pace.times_ns) > 0
+        assert pace.due_ns > first_due
+
+    def test_one_fast_time_is_not_the_full_pace(self) -> None:
+        """A single time that a clock's jump made short does not make all others slow."""
+        times = [10, *[1000] * 99]
+        assert not slowed(times, full_pace_ns(times))[1:].any()
+
+    def test_a_run_counts_with_full_pace_on_both_sides(self) -> None:
+        """Runs next to a slowed time are left out, and those at the ends have one neighbour."""
+        slow = np.array([False, False, True, False])
+        expected = [True, True, False, False, False, False, True]
+        assert expected == at_full_pace(7, [0, 2, 4, 6], slow).tolist()
+
+    def test_no_times_are_no_full_pace(self) -> None:
+        """Without a measurement nothing is said to be at full pace."""
+        assert [False, False] == at_full_pace(2, [], np.zeros(0, np.bool_)).tolist()
+
+
+class TestCase:
+    """Which of a case's runs count."""
+
+    def test_the_runs_at_full_pace_count_when_the_processor_was_often_slowed(self) -> None:
+        """Launches of which two thirds were slowed have the same figure as undisturbed ones."""
+        result = slowed_case(0.6, 0.7, 0.65, 0.6, 0.7)
+        assert result.slowed
+        assert result.slowed_share == pytest.approx(0.65, abs=0.01)
+        assert result.steady is not None
+        assert result.interval is not None
+        assert result.steady.value == pytest.approx(RUN, rel=0.005)
+        assert result.interval.value == pytest.approx(1.8 * RUN, rel=0.02)
+
+    def test_all_runs_count_when_it_was_hardly_slowed(self) -> None:
+        """Below a tenth of the time the median is what it was."""
+        result = slowed_case(0.05, 0.05, 0.05, 0.05, 0.05)
+        assert not result.slowed
+        assert result.steady_medians_ns == result.medians_ns
+
+    def test_all_runs_count_when_too_few_launches_saw_full_pace(self) -> None:
+        """Four launches with runs at full pace are too few to speak for the case."""
+        result = slowed_case(0.5, 0.5, 0.5, 0.5, 1.0)
+        assert not result.slowed
+        assert result.steady_medians_ns == result.medians_ns
+
+    def test_files_without_the_work_are_as_before(self) -> None:
+        """Older benchmarks have no times of the work, and no figure that is made of them."""
+        result = case("m.tflite", *steady(RUN))
+        assert result.slowed_share is None
+        assert result.steady == result.interval
+
+    def test_a_ratio_is_of_the_rounds_in_which_both_ran_at_full_pace(self) -> None:
+        """A model that takes twice as long does so however much of its launches was slowed."""
+        first = slowed_case(0.6, 0.7, 1.0, 0.5, 0.6, 0.6)
+        other = slowed_case(0.3, 1.0, 0.2, 0.5, 0.4, 0.3, run=2 * RUN)
+        assert ratio(first, other).value == pytest.approx(2, rel=0.01)
+
+    def test_the_verdict_names_it(self) -> None:
+        """A slowed processor makes a benchmark NOISY, and the reason says for how long and how much."""
+        found = verdict_of(slowed_case(0.6, 0.6, 0.6, 0.6, 0.6))
+        assert found.level == "NOISY"
+        assert ("pace",) == found.codes
+        assert "for 60 % of the time something slowed the processor" in found.reasons[0]
+        assert "1.8 times as long" in found.reasons[0]
+
+
+class TestCompare:
+    """Benchmarks of a processor that was slowed now and then."""
+
+    def test_the_same_engine_passes_however_the_processor_was_slowed(self) -> None:
+        """One benchmark that was mostly slowed and one that was mostly not are equal at full pace."""
+        before = report(slowed_case(0.8, 0.7, 0.8, 0.7, 0.8))
+        after = report(slowed_case(0.2, 0.1, 0.2, 0.3, 0.2))
+        found = compare([before, after], fail_over=0.05)
+        assert found.passed
+        assert found.against[0].changes[0].ratio == pytest.approx(1, rel=0.01)
+
+    def test_a_benchmark_that_was_slowed_throughout_is_not_compared(self) -> None:
+        """Without any time at full pace on one side there is no ratio, and the gate does not pass."""
+        before = report(slowed_case(0.2, 0.2, 0.2, 0.2, 0.2))
+        after = report(slowed_case(0.0, 0.0, 0.0, 0.0, 0.0, run=1.8 * RUN, full=round(1.8 * FULL)))
+        found = compare([before, after], fail_over=0.05)
+        (change,) = found.against[0].changes
+        assert change.ratio is None
+        assert change.error is not None
+        assert "during all of the second of the two benchmarks" in change.error
+        assert "1.80 times as long" in change.error
+        assert not found.passed
+
+
+def test_a_benchmark_times_the_work_between_its_runs(dense_int8_file: Path) -> None:
+    """Each launch of a single stream has times of the work, in the order of the runs, and its file holds them."""
+    found = benchmark(dense_int8_file, launches=2, runs=200, warmup=5)
+    for item in found.cases[0].launches:
+        assert item.pace_runs[0] == 0
+        assert list(item.pace_runs) == sorted(item.pace_runs)
+        assert len(item.pace_ns) == len(item.pace_runs)
+    again = BenchmarkReport.from_json(found.to_json())
+    assert [item.pace_ns for item in found.cases[0].launches] == [item.pace_ns for item in again.cases[0].launches]
