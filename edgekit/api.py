@@ -275,13 +275,20 @@ def convert(
     statistics: str | os.PathLike[str] | None = None,
     samples: int = 1000,
     allow_custom: Sequence[str] = (),
+    signature: str | None = None,
+    shapes: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
+    batch: int | None = None,
+    model: Callable[[], Any] | str | None = None,
+    channels_last: bool | None = None,
+    trust_source: bool = False,
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Conversion:
     """Turn a trained model into an int8 ``.tflite`` model and prove it against the float model.
 
     Args:
-        source: a ``.keras``, ``.h5`` or float ``.tflite`` file, a SavedModel folder, or a Keras model in memory.
+        source: a ``.keras``, ``.h5``, ``.onnx``, ``.pt2`` or float ``.tflite`` file, a PyTorch state dict (with ``model``), a SavedModel
+            folder, or a Keras or PyTorch model in memory.
         calibration: representative data: an array ``[n, …]``, a dict of them by input name, a list of
             samples, a function that returns a new iterator, or the command line's text form
             (``file.npy``, ``file.npz:key``, ``file.npz:x=key,y=key``, a folder of images, ``module:function``).
@@ -320,6 +327,14 @@ def convert(
         statistics: a file of activation statistics: read where it exists, else written after measuring.
         samples: use at most this many samples of each data set, spread evenly.
         allow_custom: names of custom operators that may stay in the model.
+        signature: of a SavedModel or ``.tflite`` with several; ``None`` for the default one.
+        shapes: fixed input shapes by input name, the batch first (or one shape for the only input); ``None`` for what the
+            model and the calibration data say.
+        batch: samples in one run of a second signature, ``batch_N``.
+        model: for files that hold weights alone: a function without arguments that makes the model, or ``module:function``.
+        channels_last: whether inputs that the original takes with the channels first come out with the channels last; ``None``
+            for the frontend's own choice.
+        trust_source: whether code that a model file carries may be run.
         overwrite: replace ``output`` when it exists.
         progress: called as ``progress(step, done, total)``.
 
@@ -332,6 +347,8 @@ def convert(
     from pathlib import Path
 
     import edgekit_convert
+    from edgekit_convert.frontends import Opening
+    from edgekit_convert.frontends.shapes import fixed_shapes
     from edgekit_convert.options import Demands, Files, Reading, Recipe, Target
 
     gates = edgekit_convert.Gates.from_options(min_agreement, max_drop, min_sqnr)
@@ -350,6 +367,7 @@ def convert(
             cost_table=Path(cost_table) if cost_table is not None else None,
             statistics=Path(statistics) if statistics is not None else None,
         ),
+        opening=Opening(signature, fixed_shapes(shapes), batch, trust_source, model, channels_last),
         verify=verify,
         labels=labels,
         progress=progress,
@@ -388,6 +406,11 @@ def verify(
     samples: int = 1000,
     device: str | None = None,
     per_layer: bool = False,
+    signature: str | None = None,
+    shapes: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
+    model: Callable[[], Any] | str | None = None,
+    channels_last: bool | None = None,
+    trust_source: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> VerifyReport:
     """Compare a quantised model with its float original, whoever made them.
@@ -404,6 +427,11 @@ def verify(
         samples: use at most this many samples.
         device: a profile id, whose delegate runs both; ``None`` for this machine.
         per_layer: compare each tensor inside the network as well.
+        signature: how the float model is opened: see ``convert``, as the next four.
+        shapes: see ``convert``.
+        model: see ``convert``.
+        channels_last: see ``convert``.
+        trust_source: see ``convert``.
         progress: called as ``progress(step, done, total)``.
 
     Returns:
@@ -414,6 +442,8 @@ def verify(
         EdgekitError: a model, the data or an option is not usable, or the two are not the same network.
     """
     import edgekit_convert
+    from edgekit_convert.frontends import Opening
+    from edgekit_convert.frontends.shapes import fixed_shapes
 
     return edgekit_convert.verify_pair(
         float_model,
@@ -427,6 +457,7 @@ def verify(
         samples=samples,
         choice=choose(None, device=device),
         per_layer=per_layer,
+        opening=Opening(signature, fixed_shapes(shapes), None, trust_source, model, channels_last),
         progress=progress,
     )
 

@@ -65,7 +65,9 @@ class Manifest(Record):
         preprocessing: by input name.
         labels: class names in output order; empty where unknown.
         recipe: what was asked for and done: ``name``, ``io`` and more.
-        source: what the model was made from: ``kind``, ``name``, ``float_sha256``.
+        source: what the model was made from: ``kind``, ``name``, ``float_sha256``; ``layouts`` and ``output_layouts`` where the
+            original has its axes in another order: by tensor name ``axes``, which of the original's axes each axis here is, and what
+            the orders are called, ``original`` and ``file``, such as NCHW and NHWC.
         calibration: ``fingerprint``, ``count`` and the findings of the audit.
         verification: the figures of the proof, as ``VerifyReport.to_json`` gives them.
         runtime: ``proven``: a runtime that was seen to load and run the file; ``oldest``: the oldest that does.

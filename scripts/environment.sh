@@ -43,7 +43,7 @@ ensure() {
     fi
     if [ "$(cat "$folder/.edgekit-extras" 2>/dev/null)" != "$wanted" ]; then
         # What the tests need holds all that the demo needs.
-        if [ "$extras" = demo ] && [ "$(cat "$folder/.edgekit-extras" 2>/dev/null)" = "demo,dev $(cksum <pyproject.toml)" ]; then
+        if [ "$extras" = demo ] && [ "$(cat "$folder/.edgekit-extras" 2>/dev/null)" = "demo,dev,torch $(cksum <pyproject.toml)" ]; then
             :
         else
             echo "Installing edgekit[$extras] and what it needs (minutes the first time) …" >&2

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_models as models
 
+from edgekit.cache import cache_folder as cache_folder_of_edgekit
+
 ROOT = Path(__file__).resolve().parent.parent
+
+#: The user's cache folder, before the tests put another in its place.
+CACHE = cache_folder_of_edgekit()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,6 +54,34 @@ def assets() -> Path:
     if not folder.is_dir():
         pytest.skip("the measuring assets are not beside this checkout (set EDGEKIT_ASSETS to their folder)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def onnx_environment() -> Iterator[Path]:
+    """The environment that reads ONNX, where this machine has it: the tests do not make it, `scripts/test` does."""
+    from edgekit_convert import environments
+
+    with pytest.MonkeyPatch.context() as patch:
+        if "EDGEKIT_ENVIRONMENTS_DIR" not in os.environ and CACHE is not None:
+            patch.setenv("EDGEKIT_ENVIRONMENTS_DIR", os.path.join(CACHE, "environments"))
+        found = environments.status("onnx", measure=False)
+        if found.state != "ready":
+            pytest.skip(f"the ONNX environment is {found.state}: run `edgekit setup onnx`")
+        yield found.folder
+
+
+@pytest.fixture(scope="session")
+def torch() -> Any:
+    """PyTorch, where it is installed with litert-torch, which are extras of their own."""
+    from edgekit.errors import ConversionError
+    from edgekit_convert.frontends.from_torch.lowering import import_litert_torch, import_torch
+
+    try:
+        found = import_torch()
+        import_litert_torch()
+    except ConversionError as error:
+        pytest.skip(str(error))
+    return found
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgekit_convert.conversion import Conversion
+from edgekit_convert.frontends import Opening
 from edgekit_convert.options import Demands, Files, Progress, Reading, Recipe, Target
 from edgekit_convert.stages.compiling import check_possible, compile_for_target
 from edgekit_convert.stages.exporting import export
@@ -27,6 +28,7 @@ def convert(
     target: Target,
     demands: Demands,
     files: Files,
+    opening: Opening | None = None,
     verify: Any = None,
     labels: Sequence[str] | None = None,
     progress: Progress | None = None,
@@ -41,6 +43,7 @@ def convert(
         target: what the file is to run on.
         demands: what it has to hold to.
         files: what is read and written.
+        opening: how the source is opened.
         verify: further data that the proof runs on.
         labels: class names, in output order.
         progress: called as ``progress(step, done, total)``.
@@ -53,8 +56,9 @@ def convert(
 
     # Trained model → float .tflite, the one pivot format; data that were looked through.
     prepared = prepare(
-        source, calibration, verify, reading=reading, target=target, gates=demands.gates, files=files, tell=tell
-    )
+        source, calibration, verify, opening=opening or Opening(), reading=reading, target=target, gates=demands.gates,
+        files=files, tell=tell,
+    )  # fmt: skip
     # The same network, spelled as int8 and the delegate like it.
     graph = rewrite_graph(prepared, recipe, target, tell)
     # Calibrate → ranges, and what of them will hurt.

@@ -65,7 +65,7 @@ class CaseResult:
     error: str | None = None
     ratio: Ratio | None = None
 
-    @property
+    @functools.cached_property
     def summary(self) -> LatencySummary:
         """Percentiles over the steady runs of all launches."""
         return LatencySummary.of(value for launch in self.launches for value in launch.total_ns)

@@ -7,8 +7,10 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from edgekit.bench.launch import Case
 from edgekit.bench.results import BenchmarkReport
 from edgekit.bench.runner import Models, Progress, check_cases, named_models, prepared, run_cases
+from edgekit.bench.tasks import Method
 from edgekit.errors import OptionError
 
 
@@ -38,6 +40,31 @@ def sweep(
     Raises:
         EdgekitError: see ``benchmark``.
     """
+    method, patterns = combinations(delegates=delegates, threads=threads, batches=batches, **options)
+    named = named_models(models)
+    return run_cases(
+        [(name, model, case) for (name, model), case in itertools.product(named, patterns)], method, progress
+    )
+
+
+def combinations(
+    *,
+    delegates: Sequence[str | None] = (None,),
+    threads: Sequence[int | None] = (None,),
+    batches: Sequence[int | None] = (None,),
+    **options: Any,
+) -> tuple[Method, list[Case]]:
+    """The options of ``sweep`` in two parts: how to measure, and each way to run a model, whose name is not known yet.
+
+    Args:
+        delegates: see ``sweep``, as the next two.
+        threads: see there.
+        batches: see there.
+        options: what ``benchmark`` takes besides.
+
+    Raises:
+        EdgekitError: an option is not valid.
+    """
     for name, values in (("delegates", delegates), ("threads", threads), ("batches", batches)):
         if not values:
             raise OptionError(f"no {name} to sweep over: at least one was expected; None is the default.")
@@ -54,7 +81,4 @@ def sweep(
         for delegate, count, batch in itertools.product(delegates, threads, batches)
     ]
     check_cases(patterns)
-    named = named_models(models)
-    return run_cases(
-        [(name, model, case) for (name, model), case in itertools.product(named, patterns)], method, progress
-    )
+    return method, patterns

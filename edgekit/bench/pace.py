@@ -51,7 +51,7 @@ class Pace:
         self.due_ns = end + EVERY_NS
 
 
-def full_pace_ns(times_ns: Sequence[int]) -> float:
+def full_pace_ns(times_ns: Sequence[int] | npt.NDArray[np.float64]) -> float:
     """What the work takes when nothing slows the processor.
 
     Args:
@@ -60,7 +60,7 @@ def full_pace_ns(times_ns: Sequence[int]) -> float:
     return float(np.percentile(np.asarray(times_ns, np.float64), _FASTEST_PERCENT))
 
 
-def slowed(times_ns: Sequence[int], full_ns: float) -> npt.NDArray[np.bool_]:
+def slowed(times_ns: Sequence[int] | npt.NDArray[np.float64], full_ns: float) -> npt.NDArray[np.bool_]:
     """Which times of the work were longer than they need be.
 
     Args:

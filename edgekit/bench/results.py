@@ -142,7 +142,7 @@ class BenchmarkReport:
                 int(settings["seed"]), with_ratios(cases), settings.get("launches"), settings.get("target"),
                 settings.get("budget_s"), str(settings.get("inputs", "random")), bool(data.get("interrupted", False)),
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise DataError(f"{origin} is damaged ({error!r}): measure again.") from error
 
     @classmethod
@@ -150,7 +150,7 @@ class BenchmarkReport:
         """Read a benchmark file.
 
         Raises:
-            DataError: it is not one.
+            DataError: it is not one, or damaged.
             EdgekitError: it cannot be read.
         """
         try:
@@ -163,7 +163,11 @@ class BenchmarkReport:
             raise DataError(
                 f"{path} is not a benchmark: {error}. A file that `edgekit bench -o` wrote was expected."
             ) from error
-        return cls.from_json(data, str(path))
+        from edgekit.bench.damage import check_whole
+
+        report = cls.from_json(data, str(path))
+        check_whole(report, str(path))
+        return report
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the benchmark as JSON, whole or not at all.

@@ -96,12 +96,9 @@ def benchmark(
         EdgekitError: an option is not valid, a file is not a model, or the data do not fit; nothing was measured then.
         KeyboardInterrupt: it came before anything was measured.
     """
-    method, pattern = prepared(
-        runs=runs, warmup=warmup, launches=launches, delegate=delegate, device=device, threads=threads, engine=engine, batch=batch,
-        scenario=scenario, workers=workers, latency_bound_ms=latency_bound_ms, percentile=percentile, rate_per_s=rate_per_s,
-        least_s=least_s, target=target, budget_s=budget_s, data=data, data_name=data_name, preprocessing=preprocessing,
-        meter_csv=meter_csv,
-    )  # fmt: skip
+    # Before any other name is here: all that was given, but what `prepared` has no use for.
+    options = {name: value for name, value in locals().items() if name not in ("models", "progress")}
+    method, pattern = prepared(**options)
     return run_cases([(name, model, pattern) for name, model in named_models(models)], method, progress)
 
 
@@ -163,10 +160,6 @@ def run_cases(
         EdgekitError: see ``benchmark``.
         KeyboardInterrupt: see ``benchmark``.
     """
-    from edgekit import __version__
-    from edgekit.host import read_host
-
-    started = time.time()
     with tempfile.TemporaryDirectory(prefix="edgekit-bench-") as folder:
         tasks = []
         for number, (name, model, pattern) in enumerate(cases):
@@ -176,7 +169,28 @@ def run_cases(
             models = [model for _, model, _ in cases]
             for number, (task, model) in enumerate(zip(tasks, models, strict=True)):
                 task.prepare(model, models, Path(folder) / f"samples-{number}.npz")
-        interrupted = _Rounds(tasks, method, progress or (lambda step, done, total: None)).run()
+        return run_tasks(tasks, method, progress or (lambda step, done, total: None))
+
+
+def run_tasks(tasks: Sequence[Task], method: Method, progress: Progress) -> BenchmarkReport:
+    """Measure cases whose files are in place, interleaved.
+
+    Args:
+        tasks: the cases.
+        method: how to measure.
+        progress: called as ``progress(step, done, total)``.
+
+    Returns:
+        See ``benchmark``.
+
+    Raises:
+        KeyboardInterrupt: see ``benchmark``.
+    """
+    from edgekit import __version__
+    from edgekit.host import read_host
+
+    started = time.time()
+    interrupted = _Rounds(tasks, method, progress).run()
     return BenchmarkReport(
         __version__, read_host().to_json(), started, method.runs, method.warmup, SEED,
         with_ratios(tuple(task.result() for task in tasks)), method.launches,

@@ -51,6 +51,7 @@ class Method:
         preprocessing: see there.
         least_s: the least time of a trial or an offline launch.
         meter_csv: see ``benchmark``.
+        root: the root folder of the file system that the conditions are read from; a tree recorded on another machine in its place.
     """
 
     runs: int | None
@@ -63,6 +64,7 @@ class Method:
     preprocessing: Preprocessing | None
     least_s: float
     meter_csv: str | None = None
+    root: str = "/"
 
     def check(self) -> None:
         """Refuse what makes no sense.
@@ -100,6 +102,8 @@ class Task:
         case: what to measure.
         method: how.
         path: the model's file.
+        samples: the file of real samples, where they were made ready before; see ``prepare``.
+        error: why they could not be.
 
     Attributes:
         launches: those that ended well.
@@ -107,14 +111,16 @@ class Task:
         rounds: how many were begun.
     """
 
-    def __init__(self, case: Case, method: Method, path: Path) -> None:
+    def __init__(
+        self, case: Case, method: Method, path: Path, samples: Path | None = None, error: str | None = None
+    ) -> None:
         self.launches: list[Launch] = []
-        self.error: str | None = None
+        self.error = error
         self.rounds = 0
         self._case = case
         self._method = method
         self._path = path
-        self._samples: Path | None = None
+        self._samples = samples
         self._rate = case.rate_per_s
         self._confirmed = 0
 
@@ -198,7 +204,7 @@ class Task:
             "samples": None if self._samples is None else str(self._samples), "least_s": self._method.least_s,
             "confirms": self._searches, "meter_csv": self._method.meter_csv,
         }  # fmt: skip
-        with Sampler() as sampler:
+        with Sampler(self._method.root) as sampler:
             answer, self.error = ask_worker(request, progress)
         if answer is None:
             return

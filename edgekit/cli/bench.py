@@ -1,33 +1,25 @@
-"""``edgekit bench``: measures models, and leaves ``compare``, ``history`` and ``profile`` to their own files."""
+"""``edgekit bench``: measures models, and leaves ``compare``, ``history``, ``profile`` and ``report`` to their own files."""
 
 from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from edgekit.cli.bench_files import Files, check_files, file_options, write_files
 from edgekit.cli.bench_options import list_of, share
+from edgekit.cli.bench_remote import measure, remote_options
+from edgekit.cli.bench_table import print_report
 from edgekit.cli.data_options import DATA, color_option, crop_option, normalize_option, resize_option
-from edgekit.cli.output import console, print_json, progress_bar
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from edgekit.bench import BenchmarkReport, CaseResult
-    from edgekit.report.fields import Field
-
-#: Not columns here: the error has a line of its own, and so has the verdict on a single case.
-_BELOW = frozenset({"error"})
-_ALONE = frozenset({"verdict"})
-#: What a table does without when there is no room for it, in this order; a model's name is folded to so many letters.
-_SPARE = ("verdict", "p99_ns", "first_run_ns", "load_ns", "rerun_ns", "p90_ns", "peak_rss_bytes")
-_NAME_WIDTH = 24
-
+from edgekit.cli.output import print_json
 
 #: Further commands by their first word → the module that holds ``command``.
-_OTHERS: dict[str, str] = {"compare": "bench_compare", "history": "bench_history", "profile": "bench_profile"}
+_OTHERS: dict[str, str] = {
+    "compare": "bench_compare", "history": "bench_history", "profile": "bench_profile", "report": "bench_report",
+    "clean": "bench_remote",
+}  # fmt: skip
 
 
 _EPILOG = """
@@ -35,6 +27,8 @@ _EPILOG = """
 edgekit bench compare A.json B.json ...   compares files that -o wrote
 edgekit bench history FOLDER NEW.json     keeps them, and shows how each case went
 edgekit bench profile MODEL               measures each operator
+edgekit bench report FILE.json ...        makes a page, CSV or Markdown of them
+edgekit bench clean ssh://HOST            ends what --on began there, and removes it
 """
 
 
@@ -95,7 +89,11 @@ class _Command(click.Command):
 @click.option("--require-valid", is_flag=True, help="Exit code 1 unless the verdict is VALID.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole benchmark as JSON, raw samples included.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the benchmark as JSON.")
-@click.option("--overwrite", is_flag=True, help="Replace FILE when it exists.")
+@remote_options
+@file_options
+@click.option(
+    "--profile", is_flag=True, help="For --html: measure each operator, too, as `edgekit bench profile` does."
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -117,7 +115,8 @@ def command(
     require_valid: bool,
     as_json: bool,
     output: Path | None,
-    overwrite: bool,
+    files: Files,
+    profile: bool,
     **options: Any,
 ) -> None:
     """Measure load, first run, warm-up and steady latency of models.
@@ -126,11 +125,11 @@ def command(
     threads and batches that are given. With several cases each one's median is compared with the first one's. A case that
     fails is a row of the table, and the exit code is 1. Ctrl-C ends it and shows what was measured so far.
     """
-    from edgekit.bench import sweep
     from edgekit.files import check_writable
 
     if output is not None:
-        check_writable(output, overwrite=overwrite)
+        check_writable(output, overwrite=files.overwrite)
+    verified = check_files(ctx, files, models, output, as_json=as_json, profile=profile)
     if data is not None:
         from edgekit.cli.bench_data import read_data
 
@@ -138,124 +137,18 @@ def command(
             data, models, batch, normalize=normalize, resize=resize, color=color, crop=crop
         )  # fmt: skip
         options.update(data=samples, data_name=data, preprocessing=preprocessing)
-    with progress_bar() as progress:
-        report = sweep(
-            models, delegates=delegate, threads=threads, batches=batch, target=target, budget_s=budget,
-            latency_bound_ms=latency_bound, rate_per_s=rate, least_s=least, progress=progress, **options,
-        )  # fmt: skip
+    report = measure(
+        ctx, models, delegates=delegate, threads=threads, batches=batch, target=target, budget_s=budget,
+        latency_bound_ms=latency_bound, rate_per_s=rate, least_s=least, **options,
+    )  # fmt: skip
     if report.interrupted:
         click.echo("interrupted: this is what was measured until then.", err=True)
     if output is not None:
-        report.save(output, overwrite=overwrite)
+        report.save(output, overwrite=files.overwrite)
     if as_json:
         print_json(report.to_json())
-    else:
-        _print_report(report)
+    elif not files.to_stdout:
+        print_report(report, here=ctx.params.get("on") is None)
+    write_files(files, report, models, verified, profile=profile)
     if not report.passed or (require_valid and not report.verdict.valid):
         ctx.exit(1)
-
-
-def _print_report(report: BenchmarkReport) -> None:
-    """A row for each case, as wide as its figures need; below it what failed, and whether to believe the rest."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from edgekit.bench.cases import case_names
-    from edgekit.bench.results import FIELDS
-
-    alike = len({launch.threads for result in report.cases for launch in result.launches}) < 2
-    hidden = _BELOW | ({"threads"} if alike else set()) | (_ALONE if len(report.cases) == 1 else set())
-    out = console()
-    titles, rows, left_out = _fitting([field for field in FIELDS if field.key not in hidden], report.cases, out.width)
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for number, name in enumerate(titles):
-        drawn.add_column(name, overflow="fold", no_wrap=number > 0)
-    for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    out.print(Text(_title(report, alike), style="bold"), soft_wrap=True)  # a table of failures is narrower
-    out.print(drawn)
-    if left_out:
-        click.echo(f"Not shown for want of room: {', '.join(left_out)}; --json has everything.")
-    for name, result in zip(case_names(report.cases), report.cases, strict=True):
-        if result.error is not None:
-            click.echo(f"{name} failed: {result.error}")
-    _print_verdict(report)
-
-
-def _fitting(
-    fields: Sequence[Field[CaseResult]], cases: Sequence[CaseResult], width: int
-) -> tuple[list[str], list[list[str]], list[str]]:
-    """A table that fits: what can be done without is left out, and named."""
-    from edgekit.report.fields import table
-
-    left_out = []
-    for spare in (*_SPARE, None):
-        titles, rows = table(fields, cases)
-        widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-        widths[0] = min(widths[0], _NAME_WIDTH)  # the model's name may take a second line
-        if spare is None or sum(widths) + 2 * len(widths) <= width:
-            break
-        left_out += [field.title for field in fields if field.key == spare and field.title in titles]
-        fields = [field for field in fields if field.key != spare]
-    return titles, rows, left_out
-
-
-def _title(report: BenchmarkReport, alike: bool) -> str:
-    launches = [launch for result in report.cases for launch in result.launches]
-    if not launches:
-        return "Nothing was measured"
-    counts = [len(result.launches) for result in report.cases if result.launches]
-    runs = [len(launch.total_ns) for launch in launches]
-    parts = [f"{_span(counts)} launch{'es' if counts != [1] else ''}"]
-    if any(runs):
-        warmup = [launch.warmup_runs or 0 for launch in launches]
-        parts.append(f"{_span(runs)} runs each after {_span(warmup)} warm-up runs")
-    if alike:
-        parts.append(f"{launches[0].threads} thread{'s' if launches[0].threads > 1 else ''}")
-    parts.append(launches[0].engine)
-    if report.inputs != "random":
-        parts.append(f"inputs of {report.inputs}")
-    return ", ".join(parts)
-
-
-def _span(numbers: list[int]) -> str:
-    return str(min(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
-
-
-def _print_verdict(report: BenchmarkReport) -> None:
-    from rich.text import Text
-
-    from edgekit.bench.launch import SERVER, SINGLE_STREAM
-    from edgekit.bench.scenarios import sample_rule
-
-    if not any(result.launches for result in report.cases):
-        return
-    verdict, case = report.verdict, report.cases[0].case
-    style = {"VALID": "green", "NOISY": "bold yellow"}.get(verdict.level, "bold red")
-    console().print(Text(verdict.level, style=style))
-    for reason in verdict.reasons:
-        click.echo(f"- {reason}")
-    if case.scenario == SINGLE_STREAM:
-        count = min(result.summary.count for result in report.cases if result.launches)
-    elif case.scenario == SERVER:
-        count = 0
-    else:
-        count = min(
-            sum(launch.samples or 0 for launch in result.launches) for result in report.cases if result.launches
-        )
-    click.echo(sample_rule(case.scenario, count, case.percentile))
-    _print_energy(report)
-
-
-def _print_energy(report: BenchmarkReport) -> None:
-    """What an inference takes, or why that is not known."""
-    from edgekit.bench.cases import case_names
-    from edgekit.bench.energy import no_source, per_inference
-
-    found = [(name, per_inference(result)) for name, result in zip(case_names(report.cases), report.cases, strict=True)]
-    for name, energy in found:
-        if energy is not None:
-            click.echo(f"energy of {name}: {energy}")
-    if all(energy is None for _, energy in found):
-        click.echo(f"energy: {no_source()}")

@@ -18,6 +18,7 @@ from edgekit.cli.data_options import (
 )
 from edgekit.cli.output import console, print_json, progress_bar
 from edgekit.cli.proof import print_findings, print_verification
+from edgekit.cli.source_options import read_shapes, source_options
 from edgekit.report.units import size_text
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-custom", multiple=True, metavar="NAME", help="A custom operator that may stay in the model; repeatable."
 )
+@source_options
+@click.option("--batch", type=int, metavar="N", help="A second signature, batch_N, for N samples in one run.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file when it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_context
@@ -130,12 +133,18 @@ def command(
     statistics: Path | None,
     samples: int,
     allow_custom: tuple[str, ...],
+    signature: str | None,
+    shapes: tuple[str, ...],
+    batch: int | None,
+    model: str | None,
+    channels_last: bool | None,
+    trust_source: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Turn a trained model into a proven int8 .tflite file.
 
-    SOURCE is a .keras, .h5 or float .tflite file, or a SavedModel folder.
+    SOURCE is a .keras, .h5, .onnx, .pt2 or float .tflite file, a PyTorch state dict (with --model), or a SavedModel folder.
 
     DATA is file.npy, file.npz:KEY, file.npz:x=KEY,y=KEY (y are labels), a folder of images (sub-folders are labels), or
     module:function.
@@ -170,6 +179,12 @@ def command(
             statistics=statistics,
             samples=samples,
             allow_custom=allow_custom,
+            signature=signature,
+            shapes=read_shapes(shapes),
+            batch=batch,
+            model=model,
+            channels_last=channels_last,
+            trust_source=trust_source,
             overwrite=overwrite,
             progress=progress,
         )

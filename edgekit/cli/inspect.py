@@ -154,6 +154,7 @@ def _manifest_pairs(manifest: Manifest) -> list[tuple[str, str]]:
         *((("gates", _gates(recipe)),) if recipe.get("gates") else ()),
         ("rewrites", ", ".join(f"{name} x{count}" for name, count in recipe.get("rewrites", {}).items()) or "none"),
         ("source", f"{manifest.source.get('kind')} {manifest.source.get('name')}"),
+        *_layouts(manifest.source),
         ("calibration", f"{calibration.get('count')} samples, fingerprint {str(calibration.get('fingerprint'))[:16]}…"),
         *((f"preprocessing of {name}", _preprocessing(item)) for name, item in manifest.preprocessing.items()),
         ("labels", _labels(manifest.labels)),
@@ -161,6 +162,15 @@ def _manifest_pairs(manifest: Manifest) -> list[tuple[str, str]]:
         ("golden data", _golden(manifest.golden)),
         ("made with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())),
     ]
+    return rows
+
+
+def _layouts(source: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Which inputs and outputs have their axes in another order than the model that the file was made from."""
+    rows = []
+    for what, key in (("input", "layouts"), ("output", "output_layouts")):
+        for name, item in dict(source.get(key, {})).items():
+            rows.append((f"axes of the {what} {name}", f"{item.get('file')}; {item.get('original')} in the original"))
     return rows
 
 

@@ -6,6 +6,7 @@ import click
 
 from edgekit.cli.data_options import DATA, color_option, crop_option, normalize_option, resize_option, samples_option
 from edgekit.cli.output import console, print_json, progress_bar
+from edgekit.cli.source_options import read_shapes, source_options
 
 
 @click.command("lint")
@@ -20,6 +21,7 @@ from edgekit.cli.output import console, print_json, progress_bar
 @color_option()
 @crop_option
 @samples_option()
+@source_options
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_context
 def command(
@@ -31,16 +33,23 @@ def command(
     color: str | None,
     crop: str | None,
     samples: int,
+    signature: str | None,
+    shapes: tuple[str, ...],
+    model: str | None,
+    channels_last: bool | None,
+    trust_source: bool,
     as_json: bool,
 ) -> None:
     """Say what in a float model will hurt in int8, and the fix.
 
-    SOURCE is a .keras, .h5 or float .tflite file, or a SavedModel folder.
+    SOURCE is a .keras, .h5, .onnx, .pt2 or float .tflite file, a PyTorch state dict (with --model), or a SavedModel folder.
 
     What a conversion mends by itself is a note. Exit code 1 when warnings are left.
     """
     from rich.text import Text
 
+    from edgekit_convert.frontends import Opening
+    from edgekit_convert.frontends.shapes import fixed_shapes
     from edgekit_convert.lint.source import lint_source
 
     with progress_bar() as progress:
@@ -52,6 +61,13 @@ def command(
             color=color,
             crop=crop,
             samples=samples,
+            opening=Opening(
+                signature,
+                fixed_shapes(read_shapes(shapes)),
+                trust_source=trust_source,
+                model=model,
+                channels_last=channels_last,
+            ),
             progress=progress,
         )
     if as_json:

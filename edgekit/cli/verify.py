@@ -18,6 +18,7 @@ from edgekit.cli.data_options import (
 from edgekit.cli.golden import check_usage, run_golden
 from edgekit.cli.output import print_json, progress_bar
 from edgekit.cli.proof import print_layers, print_verification
+from edgekit.cli.source_options import read_shapes, source_options
 
 
 @click.command("verify")
@@ -44,6 +45,7 @@ from edgekit.cli.proof import print_layers, print_verification
     metavar="FILE",
     help="Write a page with everything, layers included.",
 )
+@source_options
 @click.option("--overwrite", is_flag=True, help="Replace the page when it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_context
@@ -64,12 +66,18 @@ def command(
     device: str | None,
     per_layer: bool,
     page: Path | None,
+    signature: str | None,
+    shapes: tuple[str, ...],
+    model: str | None,
+    channels_last: bool | None,
+    trust_source: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Compare a quantised model with its float original on data.
 
-    FLOAT_MODEL is a .keras, .h5 or float .tflite file, or a SavedModel folder; INT8_MODEL a .tflite file, whoever made it.
+    FLOAT_MODEL is a .keras, .h5, .onnx, .pt2 or float .tflite file, a PyTorch state dict (with --model), or a SavedModel folder;
+    INT8_MODEL a .tflite file, whoever made it.
     With --golden MODEL a model that edgekit converted runs the inputs in its file here and compares with what came out at
     conversion. Exit code 1 when a check fails.
     """
@@ -99,6 +107,11 @@ def command(
             samples=samples,
             device=device,
             per_layer=per_layer or page is not None,
+            signature=signature,
+            shapes=read_shapes(shapes),
+            model=model,
+            channels_last=channels_last,
+            trust_source=trust_source,
             progress=progress,
         )
     if page is not None:

@@ -13,50 +13,15 @@ from html import escape
 from typing import Protocol
 
 from edgekit.report import svg
+from edgekit.report.style import STYLE
 from edgekit.report.svg import Bar
-
-_STYLE = """
-:root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--text:#1b2129;--soft:#5a6573;--line:#dce1e7;--s0:#8a97a8;
---s1:#0b7a75;--good:#19714a;--bad:#b3261e}
-@media(prefers-color-scheme:dark){:root{--page:#12161b;--card:#1b2128;--text:#e7ebf0;--soft:#9ca8b6;--line:#323b46;
---s0:#7d8a9a;--s1:#35b8ae;--good:#62c995;--bad:#ff8a80}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--text);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:1080px;margin:0 auto;padding:28px 16px 48px}
-h1{font-size:1.75rem;line-height:1.2;margin:0 0 8px;overflow-wrap:anywhere}h2{font-size:1.2rem;margin:36px 0 12px}
-h3{font-size:1rem;margin:0 0 10px}p{margin:0 0 12px;max-width:46rem}.lead{color:var(--soft);font-size:1.05rem}
-.soft,figcaption,footer{color:var(--soft);font-size:.875rem}footer{margin-top:40px}
-.grid{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));margin-bottom:14px}
-.tiles{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));margin:20px 0 14px}
-.card,.tile{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px;margin:0;min-width:0}
-.tile b{display:block;font-size:1.7rem;line-height:1.25;font-variant-numeric:tabular-nums}
-.tile span{display:block;font-size:.875rem;color:var(--soft)}
-svg{display:block;width:100%;max-width:460px;height:auto;font:13px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;overflow:visible}
-svg text{fill:var(--text)}svg .tick{fill:var(--soft);font-size:12px}svg .value{font-weight:600}
-svg .s0{fill:var(--s0)}svg .s1{fill:var(--s1)}svg .grid{stroke:var(--line);stroke-width:1}
-svg .whisker{stroke:var(--text);stroke-width:1.5;fill:none}svg .mark{stroke:var(--text);stroke-width:1.5}
-figure{margin:0}figcaption{margin-top:8px}
-.scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:10px;margin-bottom:14px}
-table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
-th,td{text-align:left;vertical-align:top;padding:8px 11px;border-top:1px solid var(--line);overflow-wrap:break-word}
-.short{white-space:nowrap}thead th{border-top:0;color:var(--soft);font-weight:600}tbody th{font-weight:600}
-tbody:first-child tr:first-child>*{border-top:0}
-td.good{color:var(--good);font-weight:600}td.bad{color:var(--bad);font-weight:600}
-.gallery{display:grid;gap:10px;grid-template-columns:repeat(auto-fill,minmax(92px,1fr));margin-bottom:14px}
-.gallery figure{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:8px;text-align:center}
-.gallery .wrong{border-color:var(--bad)}.gallery img{width:100%;height:auto;display:block;border-radius:4px}
-.gallery figcaption{margin-top:6px;line-height:1.35;white-space:pre-line}.wrong figcaption{color:var(--bad)}
-code{font:.9em ui-monospace,Menlo,Consolas,monospace;overflow-wrap:anywhere}
-@media(max-width:640px){.gallery{grid-template-columns:repeat(4,1fr);gap:8px}.gallery figure{padding:5px}
-h1{font-size:1.45rem}.tile b{font-size:1.4rem}.tiles{grid-template-columns:1fr 1fr;gap:10px}
-table,tbody,tr,tbody th,td{display:block}thead{display:none}tr{border-top:1px solid var(--line);padding:10px 14px}
-tbody tr:first-child{border-top:0}tbody th,td{border:0;padding:1px 0;overflow-wrap:anywhere;white-space:normal}
-td[data-label]::before{content:attr(data-label) ": ";color:var(--soft);font-weight:400}}
-"""
-
 
 #: A cell of at most this many characters is never broken into lines.
 _SHORT = 22
+#: More large figures than this have less room each.
+_WIDE_TILES = 4
+#: More reasons than this are folded.
+_MOST_REASONS = 6
 
 
 class Part(Protocol):
@@ -115,7 +80,9 @@ class Tiles:
             f"<span>{escape(tile.note)}</span></div>"
             for tile in self.items
         )
-        return f'<div class="tiles">{cells}</div>'
+        # Many are narrow, and a figure is not to be broken from its unit.
+        many = " many" if len(self.items) > _WIDE_TILES else ""
+        return f'<div class="tiles{many}">{cells}</div>'
 
 
 @dataclass(frozen=True)
@@ -128,6 +95,7 @@ class Bars:
         items: from the top.
         caption: below it.
         top: where the axis ends; ``None`` for a round number.
+        thin: whether there are many, so that each has less room.
     """
 
     title: str
@@ -135,10 +103,12 @@ class Bars:
     items: Sequence[Bar]
     caption: str = ""
     top: float | None = None
+    thin: bool = False
 
     def html(self) -> str:
         """The markup."""
-        return _figure(self.title, svg.bars(self.title, self.unit, self.items, self.top), self.caption)
+        picture = svg.bars(self.title, self.unit, self.items, self.top, thin=self.thin)
+        return figure(self.title, picture, self.caption)
 
 
 @dataclass(frozen=True)
@@ -159,7 +129,7 @@ class Distributions:
 
     def html(self) -> str:
         """The markup."""
-        return _figure(self.title, svg.distributions(self.title, self.unit, self.items), self.caption)
+        return figure(self.title, svg.distributions(self.title, self.unit, self.items), self.caption)
 
 
 @dataclass(frozen=True)
@@ -185,18 +155,21 @@ class Table:
         rows: cells as plain text.
         columns: headings; empty for none.
         good: for each row, whether it passed; ``None`` for neither. Colours the second cell.
+        label: what the table is, for who cannot see it; then it can be scrolled with the keyboard, too.
     """
 
     rows: Sequence[Sequence[str]]
     columns: Sequence[str] = ()
     good: Sequence[bool | None] = ()
+    label: str = ""
 
     def html(self) -> str:
         """The markup."""
         head = "".join(f'<th scope="col">{escape(column)}</th>' for column in self.columns)
         marks = list(self.good) or [None] * len(self.rows)
         body = "".join(self._row(row, mark) for row, mark in zip(self.rows, marks, strict=True))
-        return f'<div class="scroll"><table>{f"<thead><tr>{head}</tr></thead>" if head else ""}<tbody>{body}</tbody></table></div>'
+        inner = f"{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{body}</tbody>"
+        return f"{scroll(self.label)}<table>{inner}</table></div>"
 
     def _row(self, cells: Sequence[str], mark: bool | None) -> str:
         inner = f'<th scope="row"{_class(cells[0])}>{escape(cells[0])}</th>'
@@ -207,6 +180,16 @@ class Table:
             label = f' data-label="{escape(title)}"' if title else ""
             inner += f"<td{_class(cell, shade)}{label}>{escape(cell)}</td>"
         return f"<tr>{inner}</tr>"
+
+
+def scroll(label: str) -> str:
+    """The opening tag of a box that scrolls where what is in it is too wide.
+
+    Args:
+        label: what is in it; with one, the keyboard reaches the box.
+    """
+    named = f' tabindex="0" role="region" aria-label="{escape(label)}"' if label else ""
+    return f'<div class="scroll"{named}>'
 
 
 def _class(cell: str, shade: str = "") -> str:
@@ -261,14 +244,120 @@ class Section:
     Attributes:
         title: the heading.
         parts: in order.
+        anchor: its name in the address, for links on the page; letters, digits and ``-``.
     """
 
     title: str
     parts: Sequence[Part]
+    anchor: str = ""
 
     def html(self) -> str:
         """The markup."""
-        return f"<section><h2>{escape(self.title)}</h2>{''.join(part.html() for part in self.parts)}</section>"
+        name = f' id="{escape(self.anchor)}"' if self.anchor else ""
+        return f"<section{name}><h2>{escape(self.title)}</h2>{''.join(part.html() for part in self.parts)}</section>"
+
+
+@dataclass(frozen=True)
+class Details:
+    """What can be folded, without a script.
+
+    Attributes:
+        title: what stays.
+        parts: what is folded.
+        shown: whether it is open at first.
+        anchor: see ``Section``; with one, the title is a heading of the page.
+    """
+
+    title: str
+    parts: Sequence[Part]
+    shown: bool = False
+    anchor: str = ""
+
+    def html(self) -> str:
+        """The markup."""
+        name = f' id="{escape(self.anchor)}"' if self.anchor else ""
+        title = f"<h2>{escape(self.title)}</h2>" if self.anchor else escape(self.title)
+        inner = "".join(part.html() for part in self.parts)
+        return f"<details{name}{' open' if self.shown else ''}><summary>{title}</summary>{inner}</details>"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Links to sections of the page.
+
+    Attributes:
+        items: each section's anchor and title.
+    """
+
+    items: Sequence[tuple[str, str]]
+
+    def html(self) -> str:
+        """The markup."""
+        links = "".join(f'<a href="#{escape(anchor)}">{escape(title)}</a>' for anchor, title in self.items)
+        return f'<nav aria-label="On this page">{links}</nav>'
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict with its reasons.
+
+    Attributes:
+        word: the verdict.
+        reasons: a sentence each.
+        good: ``True``, ``False``, or ``None`` for what lies between.
+        note: what the word is of.
+    """
+
+    word: str
+    reasons: Sequence[str]
+    good: bool | None
+    note: str = ""
+
+    def html(self) -> str:
+        """The markup."""
+        shade = {True: "", False: " bad", None: " warn"}[self.good]
+        items = [f"<li>{escape(reason)}</li>" for reason in self.reasons]
+        shown = len(items) if len(items) <= _MOST_REASONS + 2 else _MOST_REASONS
+        reasons = f"<ul>{''.join(items[:shown])}</ul>" if items else ""
+        if items[shown:]:
+            rest = "".join(items[shown:])
+            reasons += f"<details><summary>{len(items) - shown} more</summary><ul>{rest}</ul></details>"
+        note = f" {escape(self.note)}" if self.note else ""
+        return f'<div class="card verdict{shade}"><b>{escape(self.word)}</b>{note}{reasons}</div>'
+
+
+@dataclass(frozen=True)
+class HeatTable:
+    """A table of figures, shaded by their size; it stays a table on a phone, and scrolls.
+
+    Attributes:
+        title: above it.
+        columns: headings; the first one is of the rows' names.
+        rows: each one's name and its cells: a text, and a shade from 0 to 1, or ``None`` for none.
+        caption: below it.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[tuple[str, float | None]]]]
+    caption: str = ""
+
+    def html(self) -> str:
+        """The markup."""
+        head = "".join(f'<th scope="col">{escape(column)}</th>' for column in self.columns)
+        body = "".join(
+            f'<tr><th scope="row">{escape(name)}</th>{"".join(self._cell(*cell) for cell in cells)}</tr>'
+            for name, cells in self.rows
+        )
+        inner = (
+            f'{scroll(self.title)}<table class="heat"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        )
+        return figure(self.title, inner, self.caption)
+
+    @staticmethod
+    def _cell(text: str, shade: float | None) -> str:
+        look = "" if shade is None else f' style="--of:{min(max(shade, 0.0), 1.0):.2f}"'
+        return f"<td{look}>{escape(text)}</td>"
 
 
 def page(title: str, lead: str, parts: Sequence[Part], footer: str = "") -> str:
@@ -287,12 +376,19 @@ def page(title: str, lead: str, parts: Sequence[Part], footer: str = "") -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-        f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>'
+        f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{STYLE}</style></head><body><main>'
         f'<h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>{"".join(part.html() for part in parts)}'
         f"<footer>{escape(footer)}</footer></main></body></html>\n"
     )
 
 
-def _figure(title: str, picture: str, caption: str) -> str:
+def figure(title: str, picture: str, caption: str = "") -> str:
+    """A card with a picture.
+
+    Args:
+        title: above it.
+        picture: markup, whose texts are escaped.
+        caption: below it.
+    """
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return f'<figure class="card"><h3>{escape(title)}</h3>{picture}{below}</figure>'

@@ -13,11 +13,14 @@ from html import escape
 
 import numpy as np
 
-_WIDTH = 360
+WIDTH = 360
 _LEFT = 4
 _RIGHT = 20
 _BAR = 26
 _STEP = 58
+#: Of many bars below each other.
+_THIN_BAR = 9
+_THIN_STEP = 34
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def ticks(top: float) -> list[float]:
     return [number * step for number in range(count + 1)]
 
 
-def bars(title: str, unit: str, items: Sequence[Bar], top: float | None = None) -> str:
+def bars(title: str, unit: str, items: Sequence[Bar], top: float | None = None, *, thin: bool = False) -> str:
     """Horizontal bars over an axis that begins at zero.
 
     Args:
@@ -61,24 +64,26 @@ def bars(title: str, unit: str, items: Sequence[Bar], top: float | None = None) 
         unit: of the axis.
         items: from top to bottom.
         top: where the axis ends; ``None`` for a round number above the largest value.
+        thin: whether there are many, so that each has less room.
     """
+    bar, step = (_THIN_BAR, _THIN_STEP) if thin else (_BAR, _STEP)
     largest = max([item.high or item.value for item in items] + [item.value for item in items])
     marks = ticks(top or largest or 1.0)
     end = top or marks[-1]
     marks = [mark for mark in marks if mark <= end * 1.0001]
-    height = _STEP * len(items) + 34
-    parts = [_axis(marks, end, unit, _STEP * len(items) + 4)]
+    height = step * len(items) + 34
+    parts = [_axis(marks, end, unit, step * len(items) + 4)]
     for number, item in enumerate(items):
-        y = number * _STEP + 24
+        y = number * step + (20 if thin else 24)
         parts.append(f'<text class="name" x="{_LEFT}" y="{y - 7}">{escape(item.label)}</text>')
         parts.append(
-            f'<text class="value" x="{_WIDTH - _RIGHT}" y="{y - 7}" text-anchor="end">{escape(item.text)}</text>'
+            f'<text class="value" x="{WIDTH - _RIGHT}" y="{y - 7}" text-anchor="end">{escape(item.text)}</text>'
         )
         width = _x(item.value, end) - _LEFT
-        parts.append(f'<rect class="s{item.series}" x="{_LEFT}" y="{y}" width="{width:.1f}" height="{_BAR}" rx="2"/>')
+        parts.append(f'<rect class="s{item.series}" x="{_LEFT}" y="{y}" width="{width:.1f}" height="{bar}" rx="2"/>')
         if item.low is not None and item.high is not None:
-            parts.append(_whisker(_x(item.low, end), _x(min(item.high, end), end), y + _BAR / 2))
-    return _svg(title, height, parts)
+            parts.append(_whisker(_x(item.low, end), _x(min(item.high, end), end), y + bar / 2))
+    return picture(title, height, parts)
 
 
 def distributions(title: str, unit: str, items: Sequence[tuple[str, Sequence[float]]], bins: int = 60) -> str:
@@ -109,14 +114,12 @@ def distributions(title: str, unit: str, items: Sequence[tuple[str, Sequence[flo
         beyond = int(np.count_nonzero(np.asarray(values) > end))
         note = f"{len(values)} runs" + (f", {beyond} beyond the axis" if beyond else "")
         parts.append(f'<text class="name" x="{_LEFT}" y="{base - 66}">{escape(name)}</text>')
-        parts.append(
-            f'<text class="tick" x="{_WIDTH - _RIGHT}" y="{base - 66}" text-anchor="end">{escape(note)}</text>'
-        )
-    return _svg(title, row * len(items) + 34, parts)
+        parts.append(f'<text class="tick" x="{WIDTH - _RIGHT}" y="{base - 66}" text-anchor="end">{escape(note)}</text>')
+    return picture(title, row * len(items) + 34, parts)
 
 
 def _x(value: float, end: float) -> float:
-    return _LEFT + (_WIDTH - _LEFT - _RIGHT) * min(max(value / end, 0.0), 1.0)
+    return _LEFT + (WIDTH - _LEFT - _RIGHT) * min(max(value / end, 0.0), 1.0)
 
 
 def _axis(marks: Sequence[float], end: float, unit: str, y: float) -> str:
@@ -138,8 +141,15 @@ def _whisker(low: float, high: float, y: float) -> str:
     return f'<path class="whisker" d="M{low:.1f},{y - 5}v10M{low:.1f},{y}H{high:.1f}M{high:.1f},{y - 5}v10"/>'
 
 
-def _svg(title: str, height: float, parts: Sequence[str]) -> str:
+def picture(title: str, height: float, parts: Sequence[str]) -> str:
+    """A drawing with a name, ``WIDTH`` units wide.
+
+    Args:
+        title: for readers who cannot see it.
+        height: in the same units.
+        parts: what is drawn, as SVG.
+    """
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">'
+        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
     )

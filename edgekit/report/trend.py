@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _LEFT, _RIGHT = 360, 52, 14
-_TOP, _HEIGHT, _BELOW = 14, 150, 40
+_TOP, _HEIGHT, _BELOW = 18, 150, 40
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,12 @@ def trend(title: str, unit: str, points: Sequence[Point]) -> str:
     places = [_LEFT + 6 + number * step for number in range(len(points))]
     parts = []
     for number, mark in enumerate(marks):
-        text = f"{mark:.{digits}f}" + (f" {unit}" if number == len(marks) - 1 else "")
+        last = number == len(marks) - 1
+        text = f"{mark:.{digits}f}" + (f" {unit}" if last else "")
         parts.append(f'<line class="grid" x1="{_LEFT}" y1="{y(mark):.1f}" x2="{_WIDTH - _RIGHT}" y2="{y(mark):.1f}"/>')
-        parts.append(
-            f'<text class="tick" x="{_LEFT - 5}" y="{y(mark) + 4:.1f}" text-anchor="end">{escape(text)}</text>'
-        )
+        # The unit stands with the uppermost number, above the line, where it has room.
+        place = f'x="0" y="{y(mark) - 5:.1f}"' if last else f'x="{_LEFT - 5}" y="{y(mark) + 4:.1f}" text-anchor="end"'
+        parts.append(f'<text class="tick" {place}>{escape(text)}</text>')
     line = "L".join(f"{x:.1f},{y(point.value):.1f}" for x, point in zip(places, points, strict=True))
     parts.append(f'<path class="whisker" stroke-opacity="0.3" d="M{line}"/>')
     for x, point in zip(places, points, strict=True):

@@ -150,7 +150,7 @@ def test_real_data_are_read_as_elsewhere(dense_int8_file: Path, tmp_path: Path) 
     assert json.loads(result.stdout)["settings"]["inputs"] == str(path)
 
 
-@pytest.mark.parametrize("word", ["compare", "history", "profile"])
+@pytest.mark.parametrize("word", ["compare", "history", "profile", "report"])
 def test_other_commands_answer_for_themselves(word: str) -> None:
     """Each further word has its own usage line."""
     assert f"bench {word} [OPTIONS]" in run(word, "--help").stdout

@@ -266,8 +266,8 @@ def test_labels_of_another_model_are_noticed() -> None:
     assert "label-count" not in {finding.code for finding in convert_tiny(labels=["a", "b", "c", "d", "e"]).findings}
 
 
-def test_several_signatures_are_refused_by_name() -> None:
-    """Two entry points, each a subgraph of its own: the message names them, and does not speak of loops."""
+def test_of_several_signatures_the_default_one_is_converted() -> None:
+    """Two entry points, each a subgraph of its own: a finding names them, and the file has one."""
     from edgekit_convert import graph as editing
 
     edited = editing.read(models.dense_float())
@@ -279,5 +279,9 @@ def test_several_signatures_are_refused_by_name() -> None:
     edited.subgraphs += other.subgraphs
     other.signatureDefs[0].signatureKey, other.signatureDefs[0].subgraphIndex = b"second", 1
     edited.signatureDefs += other.signatureDefs
-    with pytest.raises(edgekit.ConversionError, match=r"2 subgraphs \(signatures serving_default, second\)"):
-        edgekit.convert(editing.write(edited), RANDOM.normal(0, 1, (40, 8)).astype(np.float32))
+    result = edgekit.convert(editing.write(edited), RANDOM.normal(0, 1, (40, 8)).astype(np.float32), effort="fast")
+    assert "of the signatures serving_default, second the conversion is of serving_default" in [
+        finding.text for finding in result.findings
+    ]
+    assert [signature.key for signature in result.model.graph.signatures] == ["serving_default"]
+    assert len(result.model.graph.subgraphs) == 1

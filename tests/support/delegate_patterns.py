@@ -216,6 +216,23 @@ def batch_norm_depthwise(net: Net, x: int) -> int:
     return binary(net, "MUL", y, net.constant(-0.5))
 
 
+def batch_norm_behind_sum(net: Net, x: int) -> int:
+    """A sum, and batch normalisation as PyTorch spells it, with an activation: no layer before or behind can take it."""
+    channels = net.shape(x)[-1]
+    y = binary(net, "SUB", net.add(x, x), net.constant(net.normal(channels)))
+    y = binary(net, "MUL", y, net.constant(1 + 0.3 * net.normal(channels)))
+    y = binary(net, "MUL", y, net.constant(1 + 0.3 * net.normal(1, 1, channels)))
+    return binary(net, "ADD", y, net.constant(net.normal(channels)), act=RELU)
+
+
+def opposite(net: Net, x: int) -> int:
+    """A sum, and a constant less it, twice: only something added is left."""
+    y = net.add(x, x)
+    for number in (3.0, 1.0):
+        y = net.simple("SUB", [net.constant(number), y], net.shape(y), options("SubOptions"))
+    return net.simple("RELU", [y], net.shape(y))
+
+
 def input_scaling(net: Net, x: int) -> int:
     """What a model does to its own input: a product, a difference and a quotient, before a layer that pads."""
     y = binary(net, "MUL", x, net.constant(1 / 127.5))
@@ -365,6 +382,7 @@ PATTERNS: dict[str, list[Pattern]] = {
     "one-slope": [one_slope],
     "leaky": [leaky_relu, slopes],
     "division": [division],
+    "steps": [batch_norm_behind_sum, opposite],
     "transposes": [channels_first],
     "common": [twice],
     "reshapes": [reshapes],

@@ -147,13 +147,16 @@ class CalibrationSet:
             f"{self.source.origin}: sample {number} has shape {list(seen)}, the model's input {spec.name!r} takes "
             f"{['?' if size == -1 else size for size in wanted]}."
         )
-        if len(seen) == 3 and len(wanted) == 3 and seen[-1] == wanted[-1] and -1 not in wanted:
-            text += f" Pass --resize {wanted[1]}x{wanted[0]}, or resize the images yourself."
-        elif seen == wanted:
+        if seen == wanted:
+            single = ",".join(str(size) for size in (1, *wanted))
             text += (
-                f" Its batch is fixed at {spec.shape[0]}, and samples are run one by one: "
-                "export the model with an open batch or a batch of 1."
+                f" Its batch is fixed at {spec.shape[0]}, and samples are run one by one: export the model with an open batch "
+                f"or a batch of 1, or have it rewritten for one (--shape {spec.name}={single})."
             )
+        elif len(seen) == 3 and len(wanted) == 3 and seen[-1] == wanted[-1] and -1 not in wanted:
+            text += f" Pass --resize {wanted[1]}x{wanted[0]}, or resize the images yourself."
+        elif len(seen) == 3 and len(wanted) == 3 and seen[-1] == wanted[0] and seen[0] != wanted[0]:
+            text += " The input has the channels first, and the data have them last: transpose them, or leave out --channels-first."
         elif len(seen) == 3 and len(wanted) == 3 and seen[0] == wanted[-1]:
             text += " The data are channels-first: transpose them to height, width, channels."
         return text

@@ -6,13 +6,14 @@ The objects are those of LiteRT's own schema package; ``edgekit.graph`` is the r
 from __future__ import annotations
 
 import copy
+import struct
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from edgekit.errors import ConversionError
+from edgekit.errors import ConversionError, ModelFileError
 from edgekit.manifest import ENTRY, announcement
 from edgekit.modelfile import ModelFile
 from edgekit.tensors import Array
@@ -34,11 +35,20 @@ def schema() -> Any:
 
 
 def read(flatbuffer: bytes) -> Any:
-    """Read a flatbuffer into a ``ModelT`` object; buffers outside the flatbuffer are brought in."""
+    """Read a flatbuffer into a ``ModelT`` object; buffers outside the flatbuffer are brought in.
+
+    Raises:
+        ModelFileError: a field that no interpreter reads leads out of the file.
+    """
     schema()
     from ai_edge_litert.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
+    try:
+        model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
+    except (struct.error, IndexError, TypeError, ValueError) as error:
+        raise ModelFileError(
+            f"the model is damaged: {error}. Copy or download the file again, or convert the model again."
+        ) from error
     for buffer in model.buffers or []:
         if isinstance(buffer.data, bytearray):  # from outside the flatbuffer; it would be packed byte by byte
             buffer.data = np.frombuffer(buffer.data, np.uint8)
@@ -120,42 +130,26 @@ def pin_shapes(flatbuffer: bytes, shapes: Mapping[str, tuple[int, ...]]) -> byte
     """Fix every open size.
 
     The interpreter resizes its inputs and works out each tensor's shape; those are written into the file and the
-    open sizes removed.
+    open sizes removed. A RESHAPE to sizes that were right for others is loosened where its meaning is plain, see ``sizes``.
 
     Args:
         flatbuffer: a float model with a signature.
         shapes: the inputs' shapes by name, none open.
 
     Raises:
-        ConversionError: the graph does not work at these sizes.
+        ConversionError: the graph does not work at these sizes; the operator is named.
     """
     model = ModelFile.read(flatbuffer)
     same = all(shapes[spec.name] == spec.shape for spec in model.inputs)
     tensors = model.graph.main.tensors
     if same and all(-1 not in tensor.shape_signature for tensor in tensors):
         return flatbuffer
-    from ai_edge_litert import interpreter as litert
+    from edgekit_convert.graph.sizes import fit_sizes
 
-    interpreter = litert.Interpreter(
-        model_content=flatbuffer,
-        experimental_op_resolver_type=litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )
-    try:
-        for index, spec in zip(model.graph.main.inputs, model.inputs, strict=True):
-            interpreter.resize_tensor_input(index, list(shapes[spec.name]))
-        interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        wanted = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-        raise ConversionError(
-            f"the model does not work with {wanted}: {' '.join(str(error).split())}. "
-            "It may hold a RESHAPE with fixed sizes; use data of the size that it was exported for."
-        ) from error
     edited = read(flatbuffer)
-    known = {item["index"]: [int(size) for size in item["shape"]] for item in interpreter.get_tensor_details()}
-    for index, tensor in enumerate(edited.subgraphs[0].tensors):
-        if index in known and tensors[index].data is None:
-            tensor.shape = known[index]
-        tensor.shapeSignature = None
+    fit_sizes(
+        edited, {index: shapes[spec.name] for index, spec in zip(model.graph.main.inputs, model.inputs, strict=True)}
+    )
     return write(edited)
 
 

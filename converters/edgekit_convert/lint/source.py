@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgekit.errors import ConversionError
@@ -11,7 +11,9 @@ from edgekit.modelfile import ModelFile
 from edgekit.preprocess import from_options
 from edgekit_convert.calibration import CalibrationSet, preprocessing_for
 from edgekit_convert.calibration.data import open_data
-from edgekit_convert.frontends import Source, open_source
+from edgekit_convert.frontends import Opening, Source, open_source
+from edgekit_convert.frontends.examples import Examples
+from edgekit_convert.frontends.layout import in_file_layout
 from edgekit_convert.lint import lint
 from edgekit_convert.lint.finding import LintFinding
 from edgekit_convert.quantize import int8_operators
@@ -60,6 +62,7 @@ def lint_source(
     color: str | None = None,
     crop: tuple[int, int] | str | None = None,
     samples: int = 1000,
+    opening: Opening | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> LintReport:
     """Say what in a trained model will hurt in int8, before it is converted.
@@ -73,6 +76,7 @@ def lint_source(
         color: see ``convert``.
         crop: see ``convert``.
         samples: use at most this many samples.
+        opening: how the source is opened.
         progress: called as ``progress(step, done, total)``.
 
     Raises:
@@ -81,14 +85,17 @@ def lint_source(
     tell = progress or (lambda step, done, total: None)
     options = from_options(normalize, resize, color, crop)
     tell("Reading the model", 0, 0)
-    opened = open_source(source)
+    examples = Examples(calibration, options) if calibration is not None else None
+    opened = open_source(source, replace(opening or Opening(), examples=examples))
     if calibration is None:
         tell("Making the float .tflite", 0, 0)
         graph = ModelFile.read(opened.export(_closed(opened))).graph
         unmeasured = "no data were given (--calibration): ranges are not known, only the structure was looked at"
         return LintReport(opened.name, 0, unmeasured, lint(graph, None, int8_operators()))
     prepared = preprocessing_for(opened.inputs, options)
-    data = CalibrationSet(open_data(calibration, opened.inputs, samples, "calibration"), opened.inputs, prepared)
+    read = open_data(calibration, opened.inputs, samples, "calibration")
+    turned, _ = in_file_layout(read, opened.inputs, opened.layouts, prepared)
+    data = CalibrationSet(turned, opened.inputs, prepared)
     tell("Making the float .tflite", 0, 0)
     float_model = opened.export(data.pinned())
     pivot = ModelFile.read(float_model)
@@ -127,6 +134,6 @@ def _closed(opened: Source) -> dict[str, tuple[int, ...]]:
         if -1 in shapes[spec.name]:
             raise ConversionError(
                 f"the input {spec} has open sizes besides the batch: give data of the size that it will be used with "
-                "(--calibration)."
+                "(--calibration), or fix the sizes (--shape)."
             )
     return shapes

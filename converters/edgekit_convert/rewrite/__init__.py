@@ -18,7 +18,7 @@ from edgekit.tensors import Array
 from edgekit_convert import graph as editing
 from edgekit_convert.calibration import CalibrationSet
 from edgekit_convert.ranges.extremes import Extremes, extremes
-from edgekit_convert.rewrite import arithmetic, fold, global_pool, mask, pad_value, squeeze
+from edgekit_convert.rewrite import arithmetic, fold, global_pool, layout, mask, pad_value, squeeze
 from edgekit_convert.rewrite.comparing import difference, outputs
 
 #: Largest difference of an output, relative to its largest value, that counts as equivalent in float32.
@@ -78,6 +78,14 @@ RULES: tuple[Rule | MeasuredRule, ...] = (
         "a mask before a softmax becomes just large enough, so that it does not set the int8 range",
         mask.watch,
         mask.apply,
+    ),
+)
+#: What is done to every pivot: without these it is not the network that was trained, but that and its file format's.
+PIVOT_RULES: tuple[Rule | MeasuredRule, ...] = (
+    Rule(
+        "layout",
+        "TRANSPOSEs that are left of a model whose channels came first are moved until they cancel",
+        layout.apply,
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from edgekit_convert.package import ENTRY as STANDARD_ENTRY
 from edgekit_convert.package import standard_metadata
 from edgekit_convert.package.versions import with_versions
 from edgekit_convert.stages.preparing import Prepared
+from edgekit_convert.verify.batches import MOST_COMPARED, with_proven_batch
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,14 @@ def export(prepared: Prepared, quantised: bytes, io: str, labels: Sequence[str] 
 
     Raises:
         OptionError: a label is not one line of text.
+        ConversionError: the second signature, for several samples in one run, does not give what single runs give.
     """
     model = editing.uint8_edges(quantised) if io == "uint8" else quantised
     pivot, findings = prepared.pivot, []
+    if prepared.batch is not None:
+        samples = [ready.inputs for ready in itertools.islice(prepared.deciding, MOST_COMPARED)]
+        model, seen = with_proven_batch(model, prepared.batch, samples, prepared.spec)
+        findings.append(Finding("note", "batch", seen))
     names = _labels(labels, prepared.deciding.source.label_names or prepared.data.source.label_names)
     if names and len(names) not in {spec.shape[-1] for spec in pivot.outputs if spec.shape}:
         text = f"{len(names)} labels, and no output has as many values ({_outputs(pivot)}): are they this model's?"

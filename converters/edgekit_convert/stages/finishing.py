@@ -16,6 +16,7 @@ from edgekit.modelfile import ModelFile
 from edgekit.version import __version__
 from edgekit_convert.calibration import Finding, Ready
 from edgekit_convert.conversion import Conversion
+from edgekit_convert.frontends.layout import layouts_json
 from edgekit_convert.options import Target
 from edgekit_convert.package import golden_data
 from edgekit_convert.package.oldest import oldest_runtime
@@ -56,7 +57,12 @@ def finish(
         preprocessing=prepared.preprocessing,
         labels=exported.labels,
         recipe=recipe,
-        source={"kind": opened.kind, "name": opened.name, "float_sha256": prepared.pivot.sha256},
+        source={
+            "kind": opened.kind,
+            "name": opened.name,
+            "float_sha256": prepared.pivot.sha256,
+            **layouts_json(opened.layouts, opened.output_layouts),
+        },
         calibration=prepared.audit.to_json(),
         verification=report.to_json(),
         runtime=runtime,
@@ -89,5 +95,6 @@ def _version(package: str) -> str:
 
 def _tools() -> dict[str, str]:
     names = ["litert-quantizer", "ai-edge-litert", "numpy"]
-    names += [name for name in ("tensorflow", "keras", "tf-keras") if name.replace("-", "_") in sys.modules]
+    imported = ("tensorflow", "keras", "tf-keras", "torch", "litert-torch")
+    names += [name for name in imported if name.replace("-", "_") in sys.modules]
     return {"edgekit": __version__, **{name: _version(name) for name in names}}

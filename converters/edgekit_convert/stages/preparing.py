@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,15 @@ from edgekit_convert.assign.costs import CostTable
 from edgekit_convert.assign.gates import Gates
 from edgekit_convert.assign.timer import Elsewhere
 from edgekit_convert.calibration import Audit, CalibrationSet, Finding, Ready, audit, preprocessing_for
-from edgekit_convert.calibration.data import open_data
-from edgekit_convert.frontends import Source, open_source
+from edgekit_convert.calibration.data import DataSource, open_data
+from edgekit_convert.frontends import Opening, Source, open_source
+from edgekit_convert.frontends.examples import Examples
+from edgekit_convert.frontends.layout import in_file_layout, layout_findings
+from edgekit_convert.frontends.operators import check_operators
+from edgekit_convert.frontends.shapes import check_batch
 from edgekit_convert.options import Files, Progress, Reading, Target
+from edgekit_convert.rewrite import PIVOT_RULES, Rewritten, rewrite
+from edgekit_convert.verify.batches import check_batch_possible
 
 #: The float stage may differ from the original framework by rounding only.
 _FLOAT_TOLERANCE = 1e-3
@@ -43,6 +49,8 @@ class Prepared:
         spec: the delegate that runs models here.
         costs: measured times on it.
         findings: what was noticed.
+        batch: samples in one run of a second signature; ``None`` for none.
+        rewritten: what the rules for every pivot did to it.
     """
 
     opened: Source
@@ -54,6 +62,8 @@ class Prepared:
     spec: DelegateSpec
     costs: CostTable
     findings: tuple[Finding, ...]
+    batch: int | None = None
+    rewritten: tuple[Rewritten, ...] = ()
 
     @property
     def data(self) -> CalibrationSet:
@@ -75,6 +85,7 @@ def prepare(
     calibration: Any,
     verify: Any,
     *,
+    opening: Opening,
     reading: Reading,
     target: Target,
     gates: Gates,
@@ -87,6 +98,7 @@ def prepare(
         source: the trained model.
         calibration: representative data.
         verify: further data for the proof, or ``None``.
+        opening: how the model is opened.
         reading: how data become what the model was trained on.
         target: what the file is to run on.
         gates: what is asked of it.
@@ -98,21 +110,33 @@ def prepare(
     """
     options = reading.for_one_input()
     files.check()
+    check_batch(opening.batch)
+    if opening.batch is not None and target.edgetpu:
+        raise OptionError("--batch gives a file two graphs, and the Edge TPU compiler takes one: leave it out.")
     tell("Reading the model", 0, 0)
-    opened = open_source(source)
     given = reading.preprocessing
+    opened = open_source(source, replace(opening, examples=Examples(calibration, options, given or {})))
     preprocessing = dict(given) if given is not None else preprocessing_for(opened.inputs, options)
     _check_names(preprocessing, opened)
-    read = {"calibration": open_data(calibration, opened.inputs, reading.samples, "calibration")}
-    if verify is not None:
-        read["verify"] = open_data(verify, opened.inputs, reading.samples, "verification")
+    read: dict[str, DataSource] = {}
+    turned: list[Finding] = []
+    for name, data, what in (("calibration", calibration, "calibration"), ("verify", verify, "verification")):
+        if data is not None or name == "calibration":
+            given_data = open_data(data, opened.inputs, reading.samples, what)
+            read[name], seen = in_file_layout(given_data, opened.inputs, opened.layouts, preprocessing)
+            turned += seen
 
     tell("Making the float .tflite", 0, 0)
     float_model = opened.export(CalibrationSet(read["calibration"], opened.inputs, preprocessing).pinned())
     pivot = ModelFile.read(float_model)
     _check_inputs(pivot, opened)
+    check_operators(pivot, opened.name)
     # From here on each sample is held to the pivot's fixed sizes.
     sets = {name: CalibrationSet(item, pivot.inputs, preprocessing) for name, item in read.items()}
+    float_model, rewritten = rewrite(float_model, sets["calibration"], PIVOT_RULES)
+    pivot = ModelFile.read(float_model)
+    if opening.batch is not None:  # what cannot be had is said before the work
+        check_batch_possible(float_model, opening.batch)
     gates.check_possible(pivot, sets["calibration"], sets.get("verify"))
     costs = _costs(target, files.cost_table)
     found = audit(
@@ -122,9 +146,26 @@ def prepare(
         input_scale=opened.input_scale,
         progress=lambda done, total: tell("Auditing the calibration data", done, total),
     )
-    findings = [*found.findings, *(Finding("note", "source", note) for note in opened.notes)]
+    findings = [
+        *found.findings,
+        *layout_findings(opened),
+        *turned,
+        *(Finding("note", "source", note) for note in opened.notes),
+    ]
     findings += _compare_float_stage(opened, pivot, sets["calibration"])
-    return Prepared(opened, preprocessing, float_model, pivot, sets, found, target.spec, costs, tuple(findings))
+    return Prepared(
+        opened,
+        preprocessing,
+        float_model,
+        pivot,
+        sets,
+        found,
+        target.spec,
+        costs,
+        tuple(findings),
+        opening.batch,
+        rewritten,
+    )
 
 
 def _check_names(preprocessing: Mapping[str, Preprocessing], opened: Source) -> None:

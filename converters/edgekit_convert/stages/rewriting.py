@@ -48,6 +48,7 @@ def rewrite_graph(prepared: Prepared, recipe: Recipe, target: Target, tell: Prog
     """
     tell("Rewriting the graph", 0, 0)
     model, rules = rewrite(prepared.float_model, prepared.data)
+    rules = (*prepared.rewritten, *rules)
     if recipe.delegate_rules and target.edgetpu:
         model, more = rewrite(model, prepared.data, EDGETPU_RULES)
         rules = (*rules, *more)
@@ -63,6 +64,7 @@ def rewrite_graph(prepared: Prepared, recipe: Recipe, target: Target, tell: Prog
             ranges=None,
             costs=prepared.costs,
             progress=tell,
+            several=prepared.batch is not None,
         )
         line = in_one_line(respelled)
         findings += [Finding("note", "delegate-rewrite", f"{line}.")] if line is not None else []

@@ -15,8 +15,10 @@ from edgekit.tensors import TensorSpec
 from edgekit_convert.assign.sensitivity import first_samples, sensitivity
 from edgekit_convert.calibration import CalibrationSet, preprocessing_for
 from edgekit_convert.calibration.data import open_data
-from edgekit_convert.frontends import Source, open_source
+from edgekit_convert.frontends import Opening, Source, open_source
+from edgekit_convert.frontends.examples import Examples
 from edgekit_convert.frontends.from_tflite import quantised_kind
+from edgekit_convert.frontends.layout import in_file_layout, layouts_from_json
 from edgekit_convert.quantize import int8_operators
 from edgekit_convert.verify import Check, VerifyReport, corresponding, verify
 from edgekit_convert.verify.layers import LayerReport, compare_layers
@@ -38,21 +40,29 @@ def verify_pair(
     samples: int,
     choice: DelegateChoice,
     per_layer: bool = False,
+    opening: Opening | None = None,
     progress: Callable[[str, int, int], None] | None,
 ) -> VerifyReport:
     """Compare two models on data; ``edgekit.verify`` documents the arguments. ``choice`` is the delegate for both."""
     tell = progress or (lambda step, done, total: None)
     tell("Reading the models", 0, 0)
     exported = ModelFile.read(candidate)
-    opened = _open_float(float_source, exported)
+    options = from_options(normalize, resize, color, crop)
+    own = exported.manifest.preprocessing if exported.manifest is not None and options == Preprocessing() else {}
+    examples = Examples(data, options, own)
+    opened = _open_float(float_source, exported, replace(opening or Opening(), examples=examples))
     _same_network("inputs", opened.inputs, exported.inputs, exported.name)
     names = corresponding(opened.inputs, exported.inputs)
-    options = from_options(normalize, resize, color, crop)
     prepared: Mapping[str, Preprocessing] = preprocessing_for(opened.inputs, options)
     if not prepared and normalize is None and exported.manifest is not None:
         back = {theirs: ours for ours, theirs in names.items()}
         prepared = {back[name]: item for name, item in exported.manifest.preprocessing.items() if name in back}
-    source = open_data(data, opened.inputs, samples, "verification")
+    source, turned = in_file_layout(
+        open_data(data, opened.inputs, samples, "verification"),
+        opened.inputs,
+        _layouts(opened, exported, names),
+        prepared,
+    )
     pinned = CalibrationSet(source, opened.inputs, prepared).pinned()
     float_model = opened.export(pinned)
     pivot = ModelFile.read(float_model)
@@ -70,13 +80,22 @@ def verify_pair(
         choice=choice,
         progress=tell,
     )
+    report = replace(report, checks=(*report.checks, *(Check("layout", None, finding.text) for finding in turned)))
     return _with_layers(report, float_model, exported, fitting, tell) if per_layer else report
 
 
-def _open_float(source: Any, exported: ModelFile) -> Source:
+def _layouts(opened: Source, exported: ModelFile, names: Mapping[str, str]) -> Mapping[str, tuple[int, ...]]:
+    """How the float model's inputs lie in the original: as its frontend says, else as the other file's manifest does."""
+    if opened.layouts or exported.manifest is None:
+        return opened.layouts
+    known = layouts_from_json(exported.manifest.source)
+    return {ours: known[theirs] for ours, theirs in names.items() if theirs in known}
+
+
+def _open_float(source: Any, exported: ModelFile, opening: Opening) -> Source:
     """Open the float model, and notice when the two were given the wrong way round."""
     try:
-        return open_source(source)
+        return open_source(source, opening)
     except AlreadyQuantisedError as error:
         if quantised_kind(exported) is None:
             raise AlreadyQuantisedError(

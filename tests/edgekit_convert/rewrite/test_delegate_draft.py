@@ -48,6 +48,17 @@ def test_what_only_passes_an_input_on_stays() -> None:
     assert applied(content, reshapes.find) == (content, 0)
 
 
+def test_two_outputs_that_are_the_same() -> None:
+    """Of two operators that only pass a tensor on to an output each, one stays."""
+    net = Net()
+    y = net.conv(net.input(1, 6, 6, 4), 4)
+    content = net.finish(net.reshape(y, 1, 6, 6, 4), net.reshape(y, 1, 6, 6, 4))
+    result, _ = applied(content, reshapes.find)
+    assert [op.name for op in main_of(result).ops] == ["CONV_2D", "RESHAPE"]
+    inputs = samples(content, 2)
+    np.testing.assert_array_equal(outputs(content, inputs), outputs(result, inputs))
+
+
 def test_a_tensor_that_others_read_is_left_to_them() -> None:
     """Two TRANSPOSEs go, and the one between stays for its other reader."""
     net = Net()

@@ -88,6 +88,7 @@ def rewrite_for_delegate(
     ranges: Callable[[bytes], Ranges] | None,
     costs: CostTable,
     progress: Progress,
+    several: bool = False,
 ) -> tuple[bytes, tuple[DelegateRewritten, ...]]:
     """Respell what the delegate leaves outside in int8.
 
@@ -100,11 +101,13 @@ def rewrite_for_delegate(
         ranges: measures the ranges of a float model's activations; ``None`` for the extremes of a few samples.
         costs: measured times; what it lacks is measured, unless it is another machine's.
         progress: called with the step, rules done and rules in all.
+        several: whether the file will take several samples in a run as well.
 
     Returns:
         The rewritten pivot, the same object where no rule was kept, and what each rule that matched did.
     """
-    rules = [rule for rule in RULES if (rule.whole or not rule.simplifies) and (recipe == "int8" or not rule.strict)]
+    known = [rule for rule in RULES if not (several and rule.one_sample)]
+    rules = [rule for rule in known if (rule.whole or not rule.simplifies) and (recipe == "int8" or not rule.strict)]
     alone = len(ModelFile.read(float_model).graph.subgraphs) == 1
     concerned = alone and recipe in ("auto", "int8") and spec.kind != "none"
     if not concerned or not _matches(float_model, rules):
@@ -125,7 +128,7 @@ def rewrite_for_delegate(
             done += len(some)
             progress(_STEP, done, len(rules))
     if any(item.kept for item in work.done):
-        work.offer([rule for rule in RULES if rule.simplifies and not rule.whole], None)
+        work.offer([rule for rule in known if rule.simplifies and not rule.whole], None)
     return work.content, tuple(work.done)
 
 

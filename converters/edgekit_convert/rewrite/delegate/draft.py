@@ -212,8 +212,10 @@ class Draft:
         return result not in main.outputs or (source in self.wiring.made_by and source not in main.outputs)
 
     def bypass(self, op: Op) -> None:
-        """Take out an operator whose first output is the same as its first input."""
-        self.replace_by(op, self.inputs(op)[0])
+        """Take out an operator whose first output is the same as its first input; one of two that make outputs of one tensor stays."""
+        source, outputs = self.inputs(op)[0], self.wiring.main.outputs
+        if op.outputs[0] not in outputs or source not in outputs:  # a change before this one may have made it an output
+            self.replace_by(op, source)
 
     def replace_by(self, op: Op, source: int) -> None:
         """Take out an operator whose first output is the same as another tensor."""

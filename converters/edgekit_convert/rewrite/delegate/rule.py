@@ -22,6 +22,7 @@ class DelegateRule:
         strict: whether it is only for the recipe int8: where operators may be left in float, they are faster as they are.
         simplifies: whether it is tried wherever it matches; else only where the delegate leaves one of its operators outside.
         whole: whether it is tried even on a model that the delegate takes whole.
+        one_sample: whether it holds for one sample in a run only: it is left out of a file that takes several.
         tolerance: see ``TOLERANCE``.
     """
 
@@ -31,4 +32,5 @@ class DelegateRule:
     strict: bool = False
     simplifies: bool = False
     whole: bool = False
+    one_sample: bool = False
     tolerance: float = TOLERANCE

@@ -7,6 +7,7 @@ from edgekit_convert.rewrite.delegate import (
     average_pool,
     batch_matmul,
     broadcast,
+    constant_steps,
     depth_to_space,
     dilated,
     division,
@@ -48,6 +49,13 @@ RULES: tuple[DelegateRule, ...] = (
         simplifies=True,
         whole=True,
     ),
+    DelegateRule(
+        "steps",
+        "MUL, ADD, SUB and DIV by constants in a row become one MUL and one ADD",
+        constant_steps.find,
+        simplifies=True,
+        whole=True,
+    ),
     DelegateRule("transposes", "TRANSPOSEs that undo each other go", transposes.find, simplifies=True, whole=True),
     DelegateRule("common", "what is computed twice is computed once", repeated.find, simplifies=True, whole=True),
     DelegateRule(
@@ -83,6 +91,8 @@ RULES: tuple[DelegateRule, ...] = (
     DelegateRule(
         "reshapes", "operators that change nothing go, and RESHAPEs in a row become one", reshapes.find, simplifies=True
     ),
-    DelegateRule("broadcast", "RESHAPEs that are there for a broadcast go", broadcast.find, simplifies=True),
+    DelegateRule(
+        "broadcast", "RESHAPEs that are there for a broadcast go", broadcast.find, simplifies=True, one_sample=True
+    ),
     DelegateRule("pad", "PAD becomes the SAME padding of the convolution behind it", pad.find, simplifies=True),
 )
