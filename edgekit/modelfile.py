@@ -179,6 +179,15 @@ class ModelFile(Record):
                 break
         return tuple(_spec(main.tensors[index], names.get(index)) for index in getattr(main, side))
 
+    def batch_signature(self, size: int) -> str | None:
+        """The signature that takes so many samples in one run, see ``batch_key``; ``None`` where there is none.
+
+        Args:
+            size: samples in one run.
+        """
+        key = batch_key(size)
+        return key if any(signature.key == key for signature in self.graph.signatures) else None
+
     def output(self, name: str) -> TensorSpec:
         """One output by name.
 
@@ -189,6 +198,15 @@ class ModelFile(Record):
             if spec.name == name:
                 return spec
         raise ModelFileError(f"{self.name} has no output {name!r}: {', '.join(spec.name for spec in self.outputs)}.")
+
+
+def batch_key(size: int) -> str:
+    """The name of the signature that a conversion with ``batch`` makes.
+
+    Args:
+        size: samples in one run.
+    """
+    return f"batch_{size}"
 
 
 def _spec(tensor: Tensor, name: str | None) -> TensorSpec:

@@ -59,7 +59,8 @@ def check_batch(specs: Sequence[TensorSpec], batch: int) -> None:
     for spec in specs:
         if not spec.shape or spec.shape[0] not in (-1, batch):
             raise OptionError(
-                f"a batch of {batch}: the model's input {spec} does not leave its first size open. Export it with an open batch."
+                f"a batch of {batch}: the model's input {spec} does not leave its first size open. `edgekit convert --batch {batch}` "
+                "gives a model a second signature for it."
             )
 
 
@@ -95,7 +96,7 @@ def native_samples(
         OptionError: the model has no room for the batch.
     """
     specs = model.inputs
-    if batch is not None:
+    if batch is not None and model.batch_signature(batch) is None:
         check_batch(specs, batch)
     if preprocessing is None:
         preprocessing = model.manifest.preprocessing if model.manifest is not None else {}

@@ -26,6 +26,7 @@ from edgekit.bench.inputs import load_samples, random_inputs
 from edgekit.bench.launch import SINGLE_STREAM, Case, Launch
 from edgekit.bench.memory import resident_bytes
 from edgekit.errors import EdgekitError
+from edgekit.modelfile import ModelFile
 from edgekit.runtime.engines import ENGINES, installed
 from edgekit.runtime.session import Session
 
@@ -50,11 +51,14 @@ def measure(request: Mapping[str, Any], tell: Tell) -> Launch:
     meter = Meter.find(csv=request["meter_csv"])
     steady = phases.Steady(meter, None if meter is None else meter.idle_w())
     engine_import_ns = _import_engine(case.engine)
+    # A model that was converted with this batch has a signature for it; any other one's first size is set by the inputs.
+    signature = None if case.batch is None else ModelFile.read(request["model"]).batch_signature(case.batch)
     before = resident_bytes()
     workers = 1 if case.scenario == SINGLE_STREAM else phases.worker_count(case.workers, case.threads)
     open_session = functools.partial(
         load,
         request["model"],
+        signature=signature,
         delegate=case.delegate,
         device=case.device,
         threads=1 if case.threads is None and workers > 1 else case.threads,
@@ -71,7 +75,7 @@ def measure(request: Mapping[str, Any], tell: Tell) -> Launch:
         session.run(inputs[0])
         (first,) = session.latency.records()
         warm = phases.warm_up(session, inputs, request["warmup"])
-        asked, partitions = session.asked, session.partitions
+        asked, partitions = session.asked, session.partitions if signature is None else None
         if case.scenario == SINGLE_STREAM:
             phases.single_stream(steady, session, inputs, request["runs"], case.batch)
         else:
@@ -79,6 +83,10 @@ def measure(request: Mapping[str, Any], tell: Tell) -> Launch:
                 steady, session, open_session, workers, inputs, case, seed=request["seed"], least_s=request["least_s"],
                 confirms=request["confirms"], tell=tell,
             )  # fmt: skip
+        if partitions is None:
+            # The interpreter tells what a delegate took of the first signature only; this one has the same operators.
+            with functools.partial(open_session, signature=None)() as other:
+                partitions = other.partitions
         return Launch(
             started_unix_s=started_unix_s,
             asked={

@@ -234,6 +234,18 @@ class TestInputs:
         assert report.cases[0].throughput is not None
 
     @pytest.mark.parametrize("data", [None, np.zeros((2, 8))], ids=["random", "real"])
+    def test_a_batch_s_own_signature_is_used(self, data: Any) -> None:
+        """A model of one sample that was given a signature for four runs four, with random and with real inputs."""
+        from edgekit_convert.graph.batch import with_batch
+
+        model = with_batch(models.dense_float(), 4)
+        report = benchmark(model, batch=4, runs=6, warmup=0, launches=1, delegate="xnnpack", data=data)
+        (result,) = report.cases
+        assert result.error is None
+        assert result.launches[0].samples == 24
+        assert result.launches[0].got["delegate"] == "xnnpack"
+
+    @pytest.mark.parametrize("data", [None, np.zeros((2, 8))], ids=["random", "real"])
     def test_batch_without_room_is_a_row(self, data: Any) -> None:
         """A model whose first size is fixed fails there, and says why."""
         report = benchmark(models.dense_float(), batch=4, runs=1, launches=1, delegate="none", data=data)

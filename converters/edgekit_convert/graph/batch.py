@@ -11,17 +11,13 @@ import copy
 from typing import Any
 
 from edgekit.errors import ConversionError
+from edgekit.modelfile import batch_key
 from edgekit_convert import graph as editing
 from edgekit_convert.graph.scaling import Scaling
 from edgekit_convert.graph.sizes import fit_sizes, operator_name
 
 #: Operators that run other subgraphs, in which sizes would have to be followed.
 _CALLING = frozenset({"IF", "WHILE", "CALL", "CALL_ONCE", "STABLEHLO_COMPOSITE", "STABLEHLO_WHILE", "STABLEHLO_CASE"})
-
-
-def batch_key(size: int) -> str:
-    """The name of the signature for so many samples in one run."""
-    return f"batch_{size}"
 
 
 def with_batch(flatbuffer: bytes, size: int, *, moved: bool = False) -> bytes:

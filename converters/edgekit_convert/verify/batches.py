@@ -9,11 +9,11 @@ import numpy as np
 
 from edgekit.errors import ConversionError, EngineError
 from edgekit.graph import Graph
-from edgekit.modelfile import ModelFile
+from edgekit.modelfile import ModelFile, batch_key
 from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
 from edgekit.runtime.session import Session
 from edgekit.tensors import Array, TensorSpec
-from edgekit_convert.graph.batch import batch_key, in_one_run, with_batch
+from edgekit_convert.graph.batch import in_one_run, with_batch
 
 #: Single runs that a batch is compared with, at most; at least one batch is run.
 MOST_COMPARED = 64
