@@ -72,7 +72,7 @@ def test_wheel_metadata(wheel: Path) -> None:
     assert metadata["Name"] == "edgekit"
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.10"
-    assert set(metadata.get_all("Provides-Extra") or []) == {"convert", "demo", "dev", "tflite-runtime"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {"convert", "demo", "dev", "tflite-runtime", "torch"}
     assert {text.split(">")[0] for text in requires if ";" not in text} == {"click", "numpy", "rich"}
     assert any(text.startswith("ai-edge-litert") and "aarch64" in text for text in requires)
     assert any(text.startswith("tflite-runtime") and "armv7l" in text for text in requires)
