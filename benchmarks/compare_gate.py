@@ -80,6 +80,10 @@ def measured(home: Path, model: Path, output: Path, options: list[str]) -> Bench
     return BenchmarkReport.read(output)
 
 
+def _text(ratio: float | None) -> str:
+    return "not compared" if ratio is None else f"{ratio:.3f}"
+
+
 def main() -> None:
     """Measure, compare, count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -123,7 +127,7 @@ def main() -> None:
                     }
                 rows.append(row)
                 texts = [
-                    f"{key} {row[key]['ratio']:.3f} {'passed' if row[key]['passed'] else 'found'}"
+                    f"{key} {_text(row[key]['ratio'])} {'passed' if row[key]['passed'] else 'found'}"
                     for key in ("unchanged", "slowed")
                 ]
                 print(f"{turn + 1}: {', '.join(texts)}; {', '.join(levels)}", file=sys.stderr)

@@ -21,7 +21,7 @@ _RESAMPLED_RUNS = 401
 #: When the processor was slowed for this share of the time, the figures of the rest are shown, and compared, if so many launches have so
 #: many runs in it.
 SLOWED_SHARE = 0.10
-FEWEST_FULL_LAUNCHES, FEWEST_FULL_RUNS = 5, 30
+FEWEST_FULL_LAUNCHES, FEWEST_FULL_RUNS = 3, 30
 #: What may differ between a benchmark's cases of one model, and how it is told.
 _APART = {
     "delegate": "{}", "threads": "threads {}", "batch": "batch {}", "engine": "{}", "device": "{}", "scenario": "{}",
@@ -173,10 +173,10 @@ class CaseResult:
 
     @property
     def confirmations(self) -> int | None:
-        """In how many launches the highest rate was valid; ``None`` outside the server scenario."""
+        """In how many launches the highest rate was valid, or the one that was named; ``None`` outside the server scenario."""
         if not self.trials:
             return None
-        rate = self.highest_rate_per_s
+        rate = self.highest_rate_per_s if self.case.rate_per_s is None else self.case.rate_per_s
         return sum(any(trial.rate_per_s == rate and trial.valid for trial in item.trials) for item in self.launches)
 
     def median(self, key: str) -> int | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.bench.cases import CaseResult
+from edgekit.bench.cases import SLOWED_SHARE, CaseResult
 from edgekit.bench.hosts import differences as host_differences
 from edgekit.bench.resampling import SIGNIFICANT as SIGNIFICANT
 from edgekit.bench.resampling import chance as chance
@@ -255,9 +255,13 @@ _SLOWER = 1.15
 
 
 def _paces(first: CaseResult | None, other: CaseResult | None) -> str | None:
-    """Why two cases cannot be compared: the processor of one was slowed from the beginning to the end."""
+    """Why two cases cannot be compared: one has too few runs at full pace, or none from the beginning to the end."""
     if first is None or other is None or first.full_pace_ns is None or other.full_pace_ns is None:
         return None
+    for which, result in (("first", first), ("second", other)):
+        if (share := result.slowed_share or 0) >= SLOWED_SHARE and not result.slowed:
+            text = f"something slowed the processor for {100 * share:.0f} % of the {which} of the two benchmarks"
+            return f"{text}, and too few runs at full pace are left: measure again"
     slower = other.full_pace_ns / first.full_pace_ns
     if 1 / _SLOWER <= slower <= _SLOWER:
         return None

@@ -26,16 +26,22 @@ _clock = time.perf_counter_ns
 class Pace:
     """Times the work between runs.
 
+    Args:
+        full_ns: what it takes at full pace, as far as that is known.
+
     Attributes:
         runs: how many runs had ended at each time.
         times_ns: of the work.
         due_ns: on the clock: when it is to be done next.
+        full_runs: runs between two times at full pace; ``None`` where that is not known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, full_ns: float | None = None) -> None:
         self.runs: list[int] = []
         self.times_ns: list[int] = []
         self.due_ns = 0
+        self.full_runs = None if full_ns is None else 0
+        self._limit_ns = 0.0 if full_ns is None else _SLOWER * full_ns
 
     def take(self, runs: int) -> None:
         """Do the work.
@@ -46,6 +52,8 @@ class Pace:
         start = _clock()
         sum(_WORK)
         end = _clock()
+        if self.full_runs is not None and self.runs and max(end - start, self.times_ns[-1]) <= self._limit_ns:
+            self.full_runs += runs - self.runs[-1]
         self.runs.append(runs)
         self.times_ns.append(end - start)
         self.due_ns = end + EVERY_NS

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _STEADY_NS, _FEWEST_RUNS = 1_000_000_000, 30
 _SLOW_NS, _FEWEST_SLOW_RUNS = 10_000_000_000, 5
 _MOST_RUNS = 20_000
+#: Where something slows the processor they go on for so long at most, until so many were made at full pace.
+_PATIENT_NS = 3_000_000_000
+FEWEST_FULL_RUNS = 30
 #: So many warm-up runs are kept one by one.
 _KEPT_WARMUP = 1_000
 _clock = time.perf_counter_ns
@@ -79,6 +82,7 @@ class Steady:
     Args:
         meter: the machine's energy source, or ``None``.
         idle_w: what the machine took before anything was loaded, in watts.
+        full_ns: what the fixed piece of work takes at full pace, as far as that is known.
 
     Attributes:
         started_unix_s: when it began.
@@ -94,7 +98,7 @@ class Steady:
         pace: how fast the processor was between the runs of a single stream.
     """
 
-    def __init__(self, meter: Meter | None = None, idle_w: float | None = None) -> None:
+    def __init__(self, meter: Meter | None = None, idle_w: float | None = None, full_ns: float | None = None) -> None:
         self.started_unix_s = 0.0
         self.records: list[RunRecord] = []
         self.samples: int | None = None
@@ -104,7 +108,7 @@ class Steady:
         self.cpu_ns = 0
         self.energy: dict[str, Any] | None = None
         self.peak_rss_bytes: int | None = None
-        self.pace = Pace()
+        self.pace = Pace(full_ns)
         self._meter = meter
         self._idle_w = idle_w
 
@@ -152,8 +156,9 @@ def single_stream(steady: Steady, session: Session, inputs: Inputs, runs: int | 
                 taken_ns = (now := _clock()) - start
                 if now >= pace.due_ns:
                     pace.take(number)
+                patient = pace.full_runs is not None and pace.full_runs < FEWEST_FULL_RUNS and taken_ns < _PATIENT_NS
                 if (
-                    (taken_ns >= _STEADY_NS and number >= _FEWEST_RUNS)
+                    (taken_ns >= _STEADY_NS and number >= _FEWEST_RUNS and not patient)
                     or (taken_ns >= _SLOW_NS and number >= _FEWEST_SLOW_RUNS)
                     or number >= _MOST_RUNS
                 ):

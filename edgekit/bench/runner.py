@@ -81,7 +81,8 @@ def benchmark(
         rate_per_s: of ``"server"``: try this rate and search none; the report has ``passed`` when it was valid in every launch.
         least_s: the least time of a trial of ``"server"`` (5 s) or of a launch of ``"offline"`` (2 s).
         target: the width of the median's 95 % interval, as a share of it, at which launches end.
-        budget_s: after so many seconds no launch begins beyond the first five; ``None`` for a minute for each case.
+        budget_s: after so many seconds no launch begins beyond the first five; ``None`` for a minute for each case,
+            three for the server scenario.
         data: real inputs: an array ``[n, …]``, such arrays by input name, or a list of samples, as ``Session.run`` takes them;
             ``None`` for random ones.
         data_name: what to call them in the report.
@@ -194,7 +195,7 @@ def run_tasks(tasks: Sequence[Task], method: Method, progress: Progress) -> Benc
     return BenchmarkReport(
         __version__, read_host().to_json(), started, method.runs, method.warmup, SEED,
         with_ratios(tuple(task.result() for task in tasks)), method.launches,
-        None if method.launches is not None else method.target, method.budget(len(tasks)),
+        None if method.launches is not None else method.target, method.budget(tasks),
         "random" if method.data is None else method.data_name, interrupted,
     )  # fmt: skip
 
@@ -237,7 +238,7 @@ class _Rounds:
     def _over(self) -> bool:
         """Whether another launch would end after the time is over."""
         spent = time.monotonic() - self.start
-        return spent + spent / max(1, self.done) > self.method.budget(len(self.tasks))
+        return spent + spent / max(1, self.done) > self.method.budget(self.tasks)
 
     def _to_come(self, number: int) -> int:
         """How many launches there will about be: those that are sure, and as many of the others as the time allows."""
@@ -245,7 +246,7 @@ class _Rounds:
         more = sum(max(0, task.needed() - max(task.rounds, self.method.least)) for task in self.tasks)
         if more and self.done:
             spent = time.monotonic() - self.start
-            room = (self.method.budget(len(self.tasks)) - spent) / (spent / self.done) - sure
+            room = (self.method.budget(self.tasks) - spent) / (spent / self.done) - sure
             more = min(more, max(0, int(room)))
         return max(1, sure + more)
 

@@ -31,6 +31,8 @@ SEED = 0
 LEAST_LAUNCHES, MOST_LAUNCHES = 5, 40
 #: Without a budget each case has so long.
 BUDGET_S = 60.0
+#: A search of the server scenario alone takes half a minute, and each launch that refutes its rate calls for four others.
+SERVER_BUDGET_S = 180.0
 #: What a rate that a further launch refuted is multiplied with.
 _LOWER = 0.95
 _QUOTED_LINES = 6
@@ -86,13 +88,15 @@ class Method:
         """Launches of each case that are sure."""
         return self.launches or LEAST_LAUNCHES
 
-    def budget(self, cases: int) -> float:
+    def budget(self, tasks: Sequence[Task]) -> float:
         """After so many seconds no launch begins that is not sure.
 
         Args:
-            cases: how many there are.
+            tasks: all that there are.
         """
-        return BUDGET_S * cases if self.budget_s is None else self.budget_s
+        if self.budget_s is not None:
+            return self.budget_s
+        return sum(SERVER_BUDGET_S if task.scenario == SERVER else BUDGET_S for task in tasks)
 
 
 class Task:
@@ -123,6 +127,11 @@ class Task:
         self._samples = samples
         self._rate = case.rate_per_s
         self._confirmed = 0
+
+    @property
+    def scenario(self) -> str:
+        """The case's."""
+        return self._case.scenario
 
     def prepare(self, model: ModelFile, models: Sequence[ModelFile], path: Path) -> None:
         """Write the real samples as this case's model takes them.
@@ -202,7 +211,7 @@ class Task:
             "model": str(self._path), "case": vars(dataclasses.replace(self._case, rate_per_s=self._rate)),
             "runs": self._method.runs, "warmup": self._method.warmup, "seed": seed,
             "samples": None if self._samples is None else str(self._samples), "least_s": self._method.least_s,
-            "confirms": self._searches, "meter_csv": self._method.meter_csv,
+            "confirms": self._searches, "meter_csv": self._method.meter_csv, "full_ns": self.result().full_pace_ns,
         }  # fmt: skip
         with Sampler(self._method.root) as sampler:
             answer, self.error = ask_worker(request, progress)

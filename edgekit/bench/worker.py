@@ -2,7 +2,8 @@
 
 The request is a JSON object: ``model`` (a path), ``case`` (a ``Case``), ``runs`` and ``warmup`` (a number, or ``null`` for as many
 as it takes), ``seed``, ``samples`` (a path that ``save_samples`` wrote, or ``null`` for random inputs), ``least_s`` (of a scenario with
-several workers), ``confirms`` (whether the case's rate is one that a search found), ``meter_csv`` (see ``benchmark``). The answers are JSON objects, one on a
+several workers), ``confirms`` (whether the case's rate is one that a search found), ``meter_csv`` (see ``benchmark``), ``full_ns`` (what earlier launches found the
+fixed piece of work to take at full pace, see ``edgekit.bench.pace``, or ``null``). The answers are JSON objects, one on a
 line: ``{"progress": [step, done, total]}`` any number of times, then a ``Launch``, or ``{"error": …}`` with exit code 1.
 """
 
@@ -49,7 +50,7 @@ def measure(request: Mapping[str, Any], tell: Tell) -> Launch:
     started_unix_s = time.time()
     case = Case.from_json(request["case"])
     meter = Meter.find(csv=request["meter_csv"])
-    steady = phases.Steady(meter, None if meter is None else meter.idle_w())
+    steady = phases.Steady(meter, None if meter is None else meter.idle_w(), request["full_ns"])
     engine_import_ns = _import_engine(case.engine)
     # A model that was converted with this batch has a signature for it; any other one's first size is set by the inputs.
     signature = None if case.batch is None else ModelFile.read(request["model"]).batch_signature(case.batch)

@@ -55,7 +55,10 @@ class _Command(click.Command):
     help="End when the median's 95 % interval is so narrow.",
 )  # fmt: skip
 @click.option(
-    "--budget", type=float, metavar="SECONDS", help="Begin no more launches after this.  [default: 60 for each case]"
+    "--budget",
+    type=float,
+    metavar="SECONDS",
+    help="Begin no more launches after this.  [default: 60 for each case, server 180]",
 )
 @click.option("--threads", callback=list_of(int), metavar="N[,N...]", help="CPU threads; the profile's by default.")
 @click.option(

@@ -50,6 +50,14 @@ class TestPace:
         assert min(pace.times_ns) > 0
         assert pace.due_ns > first_due
 
+    def test_runs_between_two_fast_times_are_counted(self) -> None:
+        """Where the full pace is known, it is told how many runs were made at it."""
+        fast, slow = Pace(1e12), Pace(1.0)
+        for runs in (0, 7, 9):
+            fast.take(runs)
+            slow.take(runs)
+        assert (9, 0, None) == (fast.full_runs, slow.full_runs, Pace().full_runs)
+
     def test_one_fast_time_is_not_the_full_pace(self) -> None:
         """A single time that a clock's jump made short does not make all others slow."""
         times = [10, *[1000] * 99]
@@ -86,8 +94,8 @@ class TestCase:
         assert result.steady_medians_ns == result.medians_ns
 
     def test_all_runs_count_when_too_few_launches_saw_full_pace(self) -> None:
-        """Four launches with runs at full pace are too few to speak for the case."""
-        result = slowed_case(0.5, 0.5, 0.5, 0.5, 1.0)
+        """Two launches with runs at full pace are too few to speak for the case."""
+        result = slowed_case(0.5, 0.5, 1.0, 1.0, 1.0)
         assert not result.slowed
         assert result.steady_medians_ns == result.medians_ns
 
@@ -133,6 +141,16 @@ class TestCompare:
         assert change.error is not None
         assert "during all of the second of the two benchmarks" in change.error
         assert "1.80 times as long" in change.error
+        assert not found.passed
+
+    def test_too_few_runs_at_full_pace_are_not_compared_with_others(self) -> None:
+        """A side of which hardly anything is left has no ratio to one that was not slowed."""
+        before = report(slowed_case(0.0, 0.0, 0.0, 0.0, 0.0))
+        after = report(slowed_case(0.75, 1.0, 1.0, 1.0, 1.0))
+        found = compare([before, after], fail_over=0.05)
+        (change,) = found.against[0].changes
+        assert change.error is not None
+        assert "slowed the processor for 95 % of the second of the two benchmarks" in change.error
         assert not found.passed
 
 
