@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from edgekit.report.html import figure
+
 _WIDTH, _LEFT, _RIGHT = 360, 52, 14
 _TOP, _HEIGHT, _BELOW = 18, 150, 40
 
@@ -51,9 +53,7 @@ class Trend:
 
     def html(self) -> str:
         """The markup."""
-        below = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
-        picture = trend(self.title, self.unit, self.points)
-        return f'<figure class="card"><h3>{escape(self.title)}</h3>{picture}{below}</figure>'
+        return figure(self.title, trend(self.title, self.unit, self.points), self.caption)
 
 
 def span(low: float, high: float) -> list[float]:

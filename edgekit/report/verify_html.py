@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -299,7 +298,4 @@ class _Picture:
 
     def html(self) -> str:
         """The markup."""
-        return (
-            f'<figure class="card"><h3>{escape(self.title)}</h3>{self.svg}'
-            f"<figcaption>{escape(self.caption)}</figcaption></figure>"
-        )
+        return html.figure(self.title, self.svg, self.caption)

@@ -23,6 +23,7 @@ from edgekit.operators import CALLS
 from edgekit.tensors import Array
 from edgekit_convert import graph as editing
 from edgekit_convert.frontends import tf_graphs
+from edgekit_convert.frontends.foreign import first_line
 
 #: Longer recurrent layers stay loops: unrolled, each step is operators of its own in the file.
 LONGEST_UNROLLED = 256
@@ -52,12 +53,6 @@ def import_tensorflow() -> Any:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     logging.getLogger("absl").setLevel(logging.ERROR)
     return tensorflow
-
-
-def first_line(error: BaseException) -> str:
-    """What a foreign error says, in one line without a full stop."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return text[:400].rstrip(".")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 from edgekit.errors import ConversionError, ModelFileError, OptionError, from_os_error
 from edgekit.tensors import TensorSpec
-from edgekit_convert.frontends.freeze import Network, first_line, import_tensorflow
+from edgekit_convert.frontends.foreign import first_line
+from edgekit_convert.frontends.freeze import Network, import_tensorflow
 from edgekit_convert.frontends.source import Opening, Source
 from edgekit_convert.frontends.tf_graphs import NARROW, narrow_types, plain, refuse_outside, what_runs
 from edgekit_convert.frontends.unused import refuse_unused

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import AlreadyQuantisedError, ConversionError, DataError, ModelFileError, OptionError, from_os_error
-from edgekit_convert.calibration.data import load_function
-from edgekit_convert.frontends import freeze, keras_config
+from edgekit.errors import AlreadyQuantisedError, ConversionError, ModelFileError, from_os_error
+from edgekit_convert.frontends import foreign, keras_config
+from edgekit_convert.frontends.foreign import model_of
 from edgekit_convert.frontends.freeze import import_tensorflow
 
 _CONFIG, _METADATA = "config.json", "metadata.json"
@@ -32,7 +32,7 @@ def first_line(error: BaseException) -> str:
     """What a foreign error says, in one line: of Keras's chains, which repeat whole configurations, the last link."""
     text = str(error)
     _, mark, cause = text.rpartition("Exception encountered:")
-    return freeze.first_line(ValueError(cause)) if mark and cause.strip() else freeze.first_line(error)
+    return foreign.first_line(ValueError(cause)) if mark and cause.strip() else foreign.first_line(error)
 
 
 @dataclass(frozen=True)
@@ -197,8 +197,7 @@ def fill(file: KerasFile, factory: Callable[[], Any] | str, build: Callable[[Any
         ConversionError: the weights are not this model's.
     """
     import_keras()
-    name = factory if isinstance(factory, str) else getattr(factory, "__name__", "the function")
-    model = _made(factory, name, file.path)
+    model, name = model_of(factory, is_keras_model, "a Keras model", file.path, first_line)
     build(model)
     try:
         with named(file.path, _weights_suffix(file)) as path, warnings.catch_warnings():
@@ -209,26 +208,6 @@ def fill(file: KerasFile, factory: Callable[[], Any] | str, build: Callable[[Any
             f"the weights in {file.path} are not those of the model that {name} makes: {first_line(error)}. Give with --model the "
             "function that makes the network that was trained."
         ) from error
-    return model
-
-
-def _made(factory: Callable[[], Any] | str, name: str, path: Path) -> Any:
-    if isinstance(factory, str):
-        try:
-            factory = load_function(factory)
-        except DataError as error:
-            raise OptionError(f"--model {name}: {error}") from error
-    if is_keras_model(factory):
-        return factory
-    try:
-        model = factory()
-    except Exception as error:  # the caller's code may raise anything
-        raise OptionError(
-            f"--model {name} raised {type(error).__name__}: {first_line(error)}. It is called without arguments, and must return the "
-            f"Keras model whose weights {path} holds."
-        ) from error
-    if not is_keras_model(model):
-        raise OptionError(f"--model {name} returned a {type(model).__name__}: a Keras model was expected.")
     return model
 
 

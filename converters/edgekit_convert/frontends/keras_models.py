@@ -14,7 +14,8 @@ import numpy as np
 
 from edgekit.errors import AlreadyQuantisedError, ConversionError
 from edgekit.tensors import TensorSpec
-from edgekit_convert.frontends.freeze import LONGEST_UNROLLED, first_line, import_tensorflow
+from edgekit_convert.frontends.foreign import first_line
+from edgekit_convert.frontends.freeze import LONGEST_UNROLLED, import_tensorflow
 from edgekit_convert.frontends.tf_graphs import NARROW
 
 _NUMBERS = ("float32", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "bool", *NARROW)

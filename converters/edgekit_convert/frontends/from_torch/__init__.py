@@ -12,13 +12,13 @@ from typing import Any
 
 from edgekit.errors import AlreadyQuantisedError, ConversionError, OptionError
 from edgekit.tensors import TensorSpec
+from edgekit_convert.frontends.foreign import first_line
 from edgekit_convert.frontends.from_torch.files import kind_of as kind_of
 from edgekit_convert.frontends.from_torch.images import image_inputs, image_outputs
 from edgekit_convert.frontends.from_torch.inputs import find_inputs, forward_names
 from edgekit_convert.frontends.from_torch.lowering import (
     Network,
     explain,
-    first_line,
     import_litert_torch,
     import_torch,
     named_outputs,

@@ -23,6 +23,7 @@ import numpy as np
 from edgekit.errors import ConversionError
 from edgekit.tensors import Array, TensorSpec
 from edgekit_convert import graph as editing
+from edgekit_convert.frontends.foreign import first_line
 from edgekit_convert.frontends.layout import turned_back
 
 _INSTALL = "`pip install 'edgekit[torch]'`"
@@ -320,10 +321,3 @@ def _where(text: str) -> str:
         return ""
     file, line, _, code = own[-1]
     return f" ({Path(file).name}, line {line}: `{code.strip()[:120]}`)"
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what an error says."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:400].rstrip(
-        "."
-    )

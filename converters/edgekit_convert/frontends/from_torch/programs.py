@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import ConversionError, ModelFileError, from_os_error
-from edgekit_convert.frontends.from_torch.lowering import first_line
+from edgekit_convert.frontends.foreign import first_line
 
 #: Operators that PyTorch itself dispatches, and arithmetic on sizes.
 _OPERATORS = re.compile(

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import AlreadyQuantisedError, ConversionError, DataError, ModelFileError, OptionError
-from edgekit_convert.calibration.data import load_function
+from edgekit.errors import AlreadyQuantisedError, ConversionError, ModelFileError
+from edgekit_convert.frontends.foreign import first_line, model_of
 
 #: Under which names trainers keep a model's weights among other things; the first that is there is taken.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
@@ -41,7 +41,7 @@ def read_weights(torch: Any, path: Path) -> Mapping[str, Any]:
         if isinstance(error, pickle.UnpicklingError) and re.search(r"GLOBAL|Unsupported|allowed|Trying to", str(error)):
             raise _refused(path, error) from error
         raise ModelFileError(
-            f"{path} is damaged or cut short: {_first_line(error)}. Copy or download the file again, or save the weights again."
+            f"{path} is damaged or cut short: {first_line(error)}. Copy or download the file again, or save the weights again."
         ) from error
     return tensors_in(torch, content, str(path))
 
@@ -56,7 +56,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
         weights: Mapping[str, Any] = load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ModelFileError(
-            f"{path} is damaged or cut short: {_first_line(error)}. Copy or download the file again."
+            f"{path} is damaged or cut short: {first_line(error)}. Copy or download the file again."
         ) from error
     return weights
 
@@ -139,26 +139,7 @@ def make_model(torch: Any, factory: Callable[[], Any] | str, origin: str) -> Any
     Raises:
         OptionError: there is no such function, or it makes no module.
     """
-    name = factory if isinstance(factory, str) else getattr(factory, "__name__", "the function")
-    if isinstance(factory, torch.nn.Module):
-        return factory
-    if isinstance(factory, str):
-        if not re.fullmatch(r"[\w.]+:\w+", factory):
-            raise OptionError(f"--model {factory}: MODULE:FUNCTION was expected, such as resnet:resnet20.")
-        try:
-            factory = load_function(factory)
-        except DataError as error:
-            raise OptionError(f"--model {name}: {error}") from error
-    try:
-        model = factory()
-    except Exception as error:  # the caller's code may raise anything
-        raise OptionError(
-            f"--model {name} raised {type(error).__name__}: {_first_line(error)}. It is called without arguments, and must return "
-            f"the module whose weights {origin} holds."
-        ) from error
-    if not isinstance(model, torch.nn.Module):
-        raise OptionError(f"--model {name} returned a {type(model).__name__}: a torch.nn.Module was expected.")
-    return model
+    return model_of(factory, lambda item: isinstance(item, torch.nn.Module), "a torch.nn.Module", origin)[0]
 
 
 def fill(torch: Any, model: Any, weights: Mapping[str, Any], origin: str) -> tuple[str, ...]:
@@ -235,8 +216,3 @@ def _inside(wanted: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return f"{', '.join(names[:_LISTED])}{more}"
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)[:300].rstrip(".")
