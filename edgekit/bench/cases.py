@@ -124,12 +124,15 @@ class CaseResult:
     @property
     def steady_runs_ns(self) -> tuple[Array, ...]:
         """The runs that count, by launch: those at full pace where the processor was often slowed, else all."""
-        return tuple(runs for runs in self.by_round if len(runs))
+        if not self.slowed:
+            return tuple(np.asarray(launch.total_ns) for launch in self.launches if launch.total_ns)
+        return tuple(runs for runs in self._at_full_pace if len(runs))
 
     @property
-    def by_round(self) -> tuple[Array, ...]:
-        """As ``steady_runs_ns``, with an empty row for each launch that has none that count."""
-        return self._at_full_pace if self.slowed else tuple(np.asarray(launch.total_ns) for launch in self.launches)
+    def typical_ns(self) -> float | None:
+        """The median of all runs that count, whichever launch they are of; ``None`` where no run was timed by itself."""
+        runs = self.steady_runs_ns
+        return float(np.median(np.concatenate(runs))) if runs else None
 
     @property
     def steady_medians_ns(self) -> tuple[float, ...]:
@@ -210,45 +213,45 @@ def _apart(result: CaseResult, cases: Sequence[CaseResult]) -> Iterator[str]:
 
 
 def ratio(first: CaseResult, other: CaseResult) -> Ratio:
-    """Compare two cases' medians.
+    """Compare two cases' medians, of the runs that count (``CaseResult.steady_runs_ns``).
 
     The interval is a bootstrap over launches (2.5 % and 97.5 % of 1000 resamples, fixed seed): launches differ more
-    than the runs of one launch do. Launches of the same round ran next to each other, so a round is drawn as a whole.
+    than the runs of one launch do. Launches of the same round ran next to each other, so a round is drawn as a whole;
+    what is left at full pace is no longer of rounds, and each side's launches are drawn by themselves.
     With three launches it is a rough interval.
 
     Args:
         first: what to compare with.
-        other: what to compare. Of either the runs that count, see ``CaseResult.steady_runs_ns``.
+        other: what to compare.
     """
-    pairs = [pair for pair in zip(first.by_round, other.by_round, strict=False) if len(pair[0]) and len(pair[1])]
-    if not pairs:  # no round in which both had runs at full pace
-        pairs = [
-            (np.asarray(a.total_ns), np.asarray(b.total_ns))
-            for a, b in zip(first.launches, other.launches, strict=False)
-        ]
-    rounds = len(pairs)
-    below, above = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    below, above = first.steady_runs_ns, other.steady_runs_ns
+    in_rounds = not (first.slowed or other.slowed)
+    if in_rounds:
+        rounds = min(len(below), len(above))
+        below, above = below[:rounds], above[:rounds]
     a_sample = (first.case.batch or 1) / (other.case.batch or 1)
     value = a_sample * float(np.median(np.concatenate(above)) / np.median(np.concatenate(below)))
-    if rounds < 2:
+    if min(len(below), len(above)) < 2:
         return Ratio(value, None, None)
-    below, above = [_thinned(times) for times in below], [_thinned(times) for times in above]
+    random = np.random.default_rng(_SEED)
+    draws = [random.integers(0, len(below), (_RESAMPLES, len(below)))]
+    draws.append(draws[0] if in_rounds else random.integers(0, len(above), (_RESAMPLES, len(above))))
+    sides = [_medians(side, drawn) for side, drawn in zip((below, above), draws, strict=True)]
+    low, high = np.percentile(a_sample * sides[1] / sides[0], [2.5, 97.5])
+    return Ratio(value, float(low), float(high))
 
-    def at(rows: tuple[int, ...]) -> float:
-        return a_sample * float(
-            np.median(np.concatenate([above[row] for row in rows]))
-            / np.median(np.concatenate([below[row] for row in rows]))
-        )
 
+def _medians(side: Sequence[Array], draws: Array) -> Array:
+    """The median of the runs of each draw of launches."""
+    thinned = [_thinned(times) for times in side]
     known: dict[tuple[int, ...], float] = {}  # few launches give few different draws
-    spread = []
-    for draw in np.random.default_rng(_SEED).integers(0, rounds, (_RESAMPLES, rounds)):
+    found = []
+    for draw in draws:
         rows = tuple(sorted(int(row) for row in draw))
         if rows not in known:
-            known[rows] = at(rows)
-        spread.append(known[rows])
-    low, high = np.percentile(spread, [2.5, 97.5])
-    return Ratio(value, float(low), float(high))
+            known[rows] = float(np.median(np.concatenate([thinned[row] for row in rows])))
+        found.append(known[rows])
+    return np.asarray(found)
 
 
 def _thinned(times: Array) -> Array:

@@ -70,14 +70,13 @@ def demo_page(
         return Bar(label, 100 * figure.value, percent(figure.value), 100 * figure.low, 100 * figure.high, series)
 
     samples = [[ns / 1e6 for launch in case.launches for ns in launch.total_ns] for case in benchmark.cases]
-    exact, rounded = (case.summary for case in benchmark.cases)
     parts: list[html.Part] = [
         html.Tiles(
             [
                 html.Tile("int8 accuracy", percent(result.int8_accuracy.value), f"float {percent(result.float_accuracy.value)}"),
                 html.Tile("same answer as float", percent(result.agreement.value), f"of {result.test_count} test digits"),
                 html.Tile("smaller", times(result.size_ratio), f"{size_text(result.float_bytes)} → {size_text(result.int8_bytes)}"),
-                html.Tile("faster", times(result.latency_ratio), f"{milliseconds(exact.p50_ns)} → {milliseconds(rounded.p50_ns)}"),
+                html.Tile("faster", times(result.latency_ratio), f"{milliseconds(result.float_p50_ns)} → {milliseconds(result.int8_p50_ns)}"),
             ]
         ),
         html.Row(
@@ -100,10 +99,10 @@ def demo_page(
                 html.Bars(
                     "Time of one run, median", "ms",
                     [
-                        Bar("float", exact.p50_ns / 1e6, milliseconds(exact.p50_ns), series=0),
-                        Bar("int8", rounded.p50_ns / 1e6, milliseconds(rounded.p50_ns), series=1),
+                        Bar("float", result.float_p50_ns / 1e6, milliseconds(result.float_p50_ns), series=0),
+                        Bar("int8", result.int8_p50_ns / 1e6, milliseconds(result.int8_p50_ns), series=1),
                     ],
-                    f"One thread, {benchmark.cases[0].launches[0].got['delegate']}, input already prepared.",
+                    f"One thread, {benchmark.cases[0].launches[0].got['delegate']}, input already prepared.{_pace(benchmark)}",
                 ),
             ]
         ),
@@ -228,3 +227,10 @@ def _host_rows(host: HostFacts) -> list[tuple[str, str, str]]:
             title, value = title.removesuffix(" c"), f"{value:.0f} °C"
         rows.append((title, ", ".join(value) if isinstance(value, list | tuple) else str(value), fact.source))
     return rows
+
+
+def _pace(benchmark: BenchmarkReport) -> str:
+    """Which runs the figures are of, where something often slowed the processor."""
+    if not any(case.slowed for case in benchmark.cases):
+        return ""
+    return " Something slowed the processor now and then; these are the runs at full pace."

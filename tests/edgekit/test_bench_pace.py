@@ -105,11 +105,17 @@ class TestCase:
         assert result.slowed_share is None
         assert result.steady == result.interval
 
-    def test_a_ratio_is_of_the_rounds_in_which_both_ran_at_full_pace(self) -> None:
-        """A model that takes twice as long does so however much of its launches was slowed."""
+    def test_a_ratio_is_of_the_runs_at_full_pace(self) -> None:
+        """A model that takes twice as long does so however much of its launches was slowed, and its typical run tells the same."""
         first = slowed_case(0.6, 0.7, 1.0, 0.5, 0.6, 0.6)
         other = slowed_case(0.3, 1.0, 0.2, 0.5, 0.4, 0.3, run=2 * RUN)
-        assert ratio(first, other).value == pytest.approx(2, rel=0.01)
+        found = ratio(first, other)
+        assert first.typical_ns is not None
+        assert other.typical_ns is not None
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low <= found.value <= found.high
+        assert found.value == other.typical_ns / first.typical_ns == pytest.approx(2, rel=0.01)
 
     def test_the_verdict_names_it(self) -> None:
         """A slowed processor makes a benchmark NOISY, and the reason says for how long and how much."""
