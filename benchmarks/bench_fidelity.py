@@ -182,7 +182,7 @@ def child(kind: str, path: Path, threads: int, runs: int) -> Process:
 def _litert(path: str, threads: int, runs: int) -> tuple[list[float], list[int], list[int]]:
     from ai_edge_litert.tools import benchmark_litert_model as tool
 
-    paced, warmup, readings = pace.Pace(), runs // 2, 0
+    paced, warmup, readings = pace.Pace(on=pace.processors(threads)), runs // 2, 0
     taken: list[float] = []
     begin: int | None = None
 
@@ -235,7 +235,7 @@ def _bare(path: str, threads: int, runs: int) -> tuple[list[float], list[int], l
     (values,) = random_inputs(ModelFile.read(path).inputs).values()
     source, result = model.get_input_details()[0]["index"], model.get_output_details()[0]["index"]
     times: list[float] = []
-    paced, warmup = pace.Pace(), runs // 2
+    paced, warmup = pace.Pace(on=pace.processors(threads)), runs // 2
     for number in range(warmup + runs):
         start = clock()
         model.set_tensor(source, values)

@@ -90,16 +90,19 @@ class CaseResult:
 
         ``None`` where that was not measured.
         """
-        if self.full_pace_ns is None:
+        times = [value for launch in self.launches for value in launch.pace_ns]
+        if self.full_pace_ns is None or not times:
             return None
-        return float(
-            pace.slowed([value for launch in self.launches for value in launch.pace_ns], self.full_pace_ns).mean()
-        )
+        return float(pace.slowed(times, self.full_pace_ns).mean())
 
     @functools.cached_property
     def full_pace_ns(self) -> float | None:
-        """What the fixed piece of work takes at full pace, see ``edgekit.bench.pace``; ``None`` where it was not done."""
+        """What the fixed piece of work takes at full pace, see ``edgekit.bench.pace``; ``None`` where it was not done.
+
+        In the server scenario it is the pace under all the load that the machine can bear.
+        """
         times = [value for launch in self.launches for value in launch.pace_ns]
+        times += [value for trial in self.trials if not trial.valid for value in trial.pace_ns]
         return pace.full_pace_ns(times) if times else None
 
     @functools.cached_property
@@ -168,8 +171,8 @@ class CaseResult:
         ``None`` where there is none, and outside the server scenario.
         """
         confirmed = [trial for trial in self.trials if trial.purpose == CONFIRM]
-        refuted = {trial.rate_per_s for trial in self.trials if not trial.valid}
-        too_high = min((trial.rate_per_s for trial in confirmed if not trial.valid), default=float("inf"))
+        refuted = {trial.rate_per_s for trial in self.trials if trial.refutes}
+        too_high = min((trial.rate_per_s for trial in confirmed if trial.refutes), default=float("inf"))
         tried = [trial for trial in confirmed if trial.valid] or [trial for trial in self.trials if trial.valid]
         rates = {trial.rate_per_s for trial in tried} - refuted
         return max((rate for rate in rates if rate < too_high), default=None)
@@ -181,6 +184,14 @@ class CaseResult:
             return None
         rate = self.highest_rate_per_s if self.case.rate_per_s is None else self.case.rate_per_s
         return sum(any(trial.rate_per_s == rate and trial.valid for trial in item.trials) for item in self.launches)
+
+    @property
+    def disturbed_launches(self) -> int:
+        """How many launches of the server scenario say nothing of a rate: it did not hold, and something disturbed the machine."""
+        return sum(
+            bool(item.trials) and not any(trial.valid or trial.refutes for trial in item.trials)
+            for item in self.launches
+        )
 
     def median(self, key: str) -> int | None:
         """The middle launch's figure.

@@ -44,8 +44,8 @@ class Finding:
 
     Attributes:
         code: its kind, for programs: ``load``, ``throttled``, ``under-voltage``, ``temperature``, ``frequency``, ``governor``,
-            ``swap``, ``stolen``, ``quota``, ``threads``, ``waiting``, ``pace``, ``delegate``, ``usb``, ``samples``,
-            ``spread``, ``warm-up``, ``unrecorded``, ``interrupted`` or ``nothing``.
+            ``swap``, ``stolen``, ``quota``, ``threads``, ``waiting``, ``pace``, ``disturbed``, ``delegate``, ``usb``,
+            ``samples``, ``spread``, ``warm-up``, ``unrecorded``, ``interrupted`` or ``nothing``.
         level: ``NOISY`` or ``INVALID``.
         text: what was seen, in a sentence without its full stop.
     """
@@ -243,6 +243,16 @@ def _cores(launches: Launches, threads: int) -> Iterator[Finding]:
 def threads_text(count: int) -> str:
     """How a sentence begins that tells how many threads were asked for."""
     return f"{count} thread{'s were' if count > 1 else ' was'}"
+
+
+def outside(samples: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """What others took of the machine between samples.
+
+    Args:
+        samples: of one launch, or of a part of it.
+    """
+    for rule in (_load, _quota, _swap):
+        yield from rule([samples], 1)
 
 
 #: Each gets the samples and how many processors the case needs.

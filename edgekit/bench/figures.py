@@ -114,7 +114,8 @@ def _workers(result: CaseResult) -> int | None:
 
 
 def _confirmed(result: CaseResult) -> list[int] | None:
-    return None if result.confirmations is None else [result.confirmations, len(result.launches)]
+    count = len(result.launches) - result.disturbed_launches
+    return None if result.confirmations is None else [result.confirmations, count]
 
 
 def _energy(result: CaseResult) -> dict[str, Any] | None:

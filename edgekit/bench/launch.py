@@ -68,6 +68,9 @@ class Trial:
         over: those over the latency bound, queries that were still waiting for longer than that among them.
         valid: whether they are few enough (``statistics.most_over``).
         latency_ns: from a query's arrival to its answer, of each that was answered.
+        pace_ns: processor time of a fixed piece of work, taken now and then, see ``edgekit.bench.watch``.
+        disturbance: what disturbed the machine while a rate did not hold: such a trial says nothing of the rate. ``None``
+            where there was nothing, and where the rate held.
     """
 
     rate_per_s: float
@@ -77,6 +80,13 @@ class Trial:
     over: int
     valid: bool
     latency_ns: tuple[int, ...]
+    pace_ns: tuple[int, ...] = ()
+    disturbance: str | None = None
+
+    @property
+    def refutes(self) -> bool:
+        """Whether it shows that the rate is too high: it did not hold, and nothing disturbed the machine."""
+        return not self.valid and self.disturbance is None
 
     def to_json(self) -> dict[str, Any]:
         """The file's form."""
@@ -90,7 +100,9 @@ class Trial:
             KeyError: a key is missing.
         """
         values = known_fields(cls, data)
-        return cls(**{**values, "latency_ns": tuple(int(value) for value in values["latency_ns"])})
+        for key in ("latency_ns", "pace_ns"):
+            values[key] = tuple(int(value) for value in values.get(key, ()))
+        return cls(**values)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit.bench.energy import Meter
 from edgekit.bench.launch import CONFIRM, OFFLINE, REPLAY, Case, Trial
 from edgekit.bench.memory import peak_bytes
-from edgekit.bench.pace import Pace
+from edgekit.bench.pace import Pace, processors
 from edgekit.bench.steady import WarmUp
 from edgekit.runtime.latency import RunRecord
 from edgekit.runtime.session import Session
@@ -82,7 +82,7 @@ class Steady:
     Args:
         meter: the machine's energy source, or ``None``.
         idle_w: what the machine took before anything was loaded, in watts.
-        full_ns: what the fixed piece of work takes at full pace, as far as that is known.
+        full_ns: what the fixed piece of work takes at full pace, as far as that is known; an attribute too.
 
     Attributes:
         started_unix_s: when it began.
@@ -108,6 +108,7 @@ class Steady:
         self.cpu_ns = 0
         self.energy: dict[str, Any] | None = None
         self.peak_rss_bytes: int | None = None
+        self.full_ns = full_ns
         self.pace = Pace(full_ns)
         self._meter = meter
         self._idle_w = idle_w
@@ -121,8 +122,8 @@ class Steady:
         cpu_start, wall_start = time.process_time_ns(), _clock()
         yield
         self.wall_ns, self.cpu_ns = _clock() - wall_start, time.process_time_ns() - cpu_start
-        beside_ns = sum(self.pace.times_ns)  # work that is not the model's
-        self.wall_ns, self.cpu_ns = self.wall_ns - beside_ns, max(0, self.cpu_ns - beside_ns)
+        # What the work took is not the model's.
+        self.wall_ns, self.cpu_ns = self.wall_ns - self.pace.spent_ns, max(0, self.cpu_ns - self.pace.spent_cpu_ns)
         self.peak_rss_bytes = peak_bytes()
         if self._meter is not None:
             self.energy = self._meter.reading(self.inferences, self._idle_w)
@@ -140,8 +141,9 @@ def single_stream(steady: Steady, session: Session, inputs: Inputs, runs: int | 
     """
     # A log of this many runs keeps the phases apart and every sample, however many there are.
     session.latency.restart(_MOST_RUNS if runs is None else runs)
-    run, turns, pace = session.run, itertools.cycle(inputs), steady.pace
-    with steady.timed():
+    run, turns = session.run, itertools.cycle(inputs)
+    steady.pace = Pace(steady.full_ns, processors(session.asked.spec.threads or 1))
+    with steady.pace as pace, steady.timed():
         if runs is not None:
             for number, values in enumerate(itertools.islice(turns, runs)):
                 if _clock() >= pace.due_ns:
@@ -211,6 +213,7 @@ def several(
     """
     # Streams and pools would count as memory of a single stream's process.
     from edgekit.bench import scenarios
+    from edgekit.bench.watch import Watch
     from edgekit.runtime.pool import Pool
 
     with ExitStack() as stack:
@@ -224,17 +227,19 @@ def several(
                 steady.samples = steady.inferences = runs * (case.batch or 1)
             return
         bound_ns, percentile = case.latency_bound_ns or 0, case.percentile
+        watch = Watch(steady.full_ns)
         with steady.timed():
             if case.rate_per_s is None:
                 steady.trials = scenarios.search(
-                    model, inputs, bound_ns=bound_ns, percentile=percentile, seed=seed, least_s=least_s, tell=tell
-                )
+                    model, inputs, bound_ns=bound_ns, percentile=percentile, seed=seed, least_s=least_s, tell=tell,
+                    watch=watch,
+                )  # fmt: skip
             else:
                 purpose = CONFIRM if confirms else REPLAY
                 steady.trials = [
                     scenarios.trial(
                         model, inputs, case.rate_per_s, bound_ns=bound_ns, percentile=percentile, seed=seed,
-                        purpose=purpose, least_s=least_s,
+                        purpose=purpose, least_s=least_s, watch=watch,
                     )
                 ]  # fmt: skip
             steady.samples = steady.inferences = sum(len(trial.latency_ns) for trial in steady.trials) * (

@@ -20,6 +20,7 @@ import numpy as np
 
 from edgekit.bench.launch import OFFLINE, REPLAY, SEARCH, SERVER, Trial
 from edgekit.bench.statistics import MLPERF_SAMPLES, fewest_queries, most_over
+from edgekit.bench.watch import Watch
 from edgekit.runtime.pool import Pool
 from edgekit.runtime.stream import stream
 
@@ -37,6 +38,8 @@ _LONGER = 4
 #: The search ends when the lowest rate that is not valid is this close above the highest that is.
 _CLOSE = 1.04
 _MOST_TRIALS = 16
+#: A trial that did not hold while something disturbed the machine is made again so often, and so many of a search.
+_AGAIN, _MOST_AGAIN = 3, 8
 #: Where the search begins, as a share of the throughput, and how it goes on until it has a rate on either side.
 _FIRST, _UP, _DOWN = 0.7, 1.2, 0.5
 _LOWEST = 0.02
@@ -72,6 +75,7 @@ def trial(
     seed: int = 0,
     purpose: str = REPLAY,
     least_s: float = TRIAL_S,
+    watch: Watch | None = None,
 ) -> Trial:
     """Offer queries at one rate and see whether the latency bound holds.
 
@@ -87,6 +91,7 @@ def trial(
         seed: of the arrivals.
         purpose: to note in the trial.
         least_s: the least time; twenty bounds where these are longer.
+        watch: tells whether something disturbed the machine; without one nobody looks.
 
     Returns:
         The trial, valid or not, with each latency.
@@ -101,6 +106,9 @@ def trial(
     def source() -> Iterator[Any]:
         for at, values in zip(due.tolist(), itertools.cycle(inputs), strict=False):
             wait_ns = start + at - _clock()
+            if watch is not None:
+                watch.between(wait_ns)
+                wait_ns = start + at - _clock()
             if wait_ns > 0:
                 time.sleep(wait_ns / 1e9)
             yield values
@@ -108,6 +116,8 @@ def trial(
     latencies: list[int] = []
     over = waiting = 0
     valid = False
+    if watch is not None:
+        watch.begin()
     with stream(source(), model, policy="all", max_queue=most) as results:
         for result in results:
             taken_ns = result.finished_ns - start - int(due[result.sequence])
@@ -124,8 +134,11 @@ def trial(
                 if allowed is not None and over + waiting <= allowed:
                     valid = True
                     break
+    # Where not even the fastest query kept the bound, it is the model that does not.
+    able = not valid and min(latencies, default=0) <= bound_ns
     return Trial(
-        rate_per_s, seed, purpose, len(latencies) + waiting, over + waiting, valid, tuple(latencies)
+        rate_per_s, seed, purpose, len(latencies) + waiting, over + waiting, valid, tuple(latencies),
+        () if watch is None else tuple(watch.times_ns), watch.disturbance(percentile) if able and watch is not None else None,
     )  # fmt: skip
 
 
@@ -138,11 +151,12 @@ def search(
     seed: int = 0,
     least_s: float = TRIAL_S,
     tell: Tell | None = None,
+    watch: Watch | None = None,
 ) -> list[Trial]:
     """Search the highest valid rate.
 
     It goes up or down from what the model can do at all until one rate is valid and one is not, and then halves what is between
-    them, on a scale of ratios.
+    them, on a scale of ratios. A rate that did not hold while something disturbed the machine is tried again, up to three times.
 
     Args:
         model: a session, or a pool of them.
@@ -152,17 +166,19 @@ def search(
         seed: the same for all rates, so that they differ in nothing else.
         least_s: see ``trial``.
         tell: called as ``tell(step, done, total)`` before each trial.
+        watch: see ``trial``.
 
     Returns:
         The trials, in the order in which they were made; the highest rate of those that are valid is the answer.
     """
-    samples, wall_ns = offline(model, inputs, least_s=min(1.0, least_s))
+    samples, wall_ns = offline(model, inputs, least_s=min(1.0, least_s), watch=watch)
     able = samples / (wall_ns / 1e9)
     rate = _FIRST * able
     low: float | None = None
     high: float | None = None
     found: list[Trial] = []
-    while len(found) < _MOST_TRIALS and (low is None or high is None or high / low > _CLOSE):
+    again = together = 0
+    while len(found) - together < _MOST_TRIALS and (low is None or high is None or high / low > _CLOSE):
         if tell is not None:
             tell("Searching the highest valid rate", len(found), max(_EXPECTED, len(found) + 1))
         found.append(
@@ -175,8 +191,13 @@ def search(
                 seed=seed,
                 purpose=SEARCH,
                 least_s=least_s,
+                watch=watch,
             )
         )
+        if found[-1].disturbance is not None and again < _AGAIN and together < _MOST_AGAIN:
+            again, together = again + 1, together + 1
+            continue
+        again = 0
         if found[-1].valid:
             low = rate
         else:
@@ -194,7 +215,13 @@ def search(
 
 
 def offline(
-    model: Session | Pool, inputs: Sequence[Any], *, least_s: float = 2.0, fewest: int = 16, batched: bool = False
+    model: Session | Pool,
+    inputs: Sequence[Any],
+    *,
+    least_s: float = 2.0,
+    fewest: int = 16,
+    batched: bool = False,
+    watch: Watch | None = None,
 ) -> tuple[int, int]:
     """Run all samples as fast as they go: along the model's batch axis on a session, on all workers of a pool.
 
@@ -204,6 +231,7 @@ def offline(
         least_s: the least time.
         fewest: the least number of samples.
         batched: whether each input is a batch of its own already.
+        watch: learns how fast the processor is under this load.
 
     Returns:
         How many inputs were run, and how many nanoseconds that took from the first to the last result.
@@ -217,14 +245,21 @@ def offline(
                 return
             yield values
 
+    values: Iterator[Any] = source()
+    if watch is not None:
+        watch.begin()
+        values = watch.through(values)
     if isinstance(model, Pool):
-        results: Any = model.map(source(), ordered=False)
+        results: Any = model.map(values, ordered=False)
     elif batched:
-        results = map(model.run, source())
+        results = map(model.run, values)
     else:
-        results = model.batch(source())
+        results = model.batch(values)
     count = sum(1 for _ in results)
-    return count, _clock() - start
+    wall_ns = _clock() - start
+    if watch is not None:
+        watch.loaded()
+    return count, wall_ns
 
 
 def sample_rule(scenario: str, count: int, percentile: int = 99) -> str:

@@ -178,7 +178,9 @@ class Task:
             # The first one searches; the others must confirm.
             missing = least - 1 - self._confirmed if self._rate is not None or not self.launches else 0
             return max(self.rounds + missing, 1)
-        if self._method.launches is not None or self._case.scenario == SERVER or len(self.launches) < 3:
+        if self._case.scenario == SERVER:
+            return least + (0 if self._method.launches is not None else self.result().disturbed_launches)
+        if self._method.launches is not None or len(self.launches) < 3:
             return least
         result = self.result()
         values = result.steady_medians_ns
@@ -223,13 +225,13 @@ class Task:
             self._learn(launch)
 
     def _learn(self, launch: Launch) -> None:
-        """Take the rate that the search found, or lower it where another launch refuted it."""
+        """Take the rate that the search found, or lower it where another launch refuted it; one that was disturbed says nothing."""
         if self._rate is None:
             valid = [trial.rate_per_s for trial in launch.trials if trial.valid]
             self._rate = max(valid, default=None)
         elif all(trial.valid for trial in launch.trials):
             self._confirmed += 1
-        else:
+        elif any(trial.refutes for trial in launch.trials):
             self._rate, self._confirmed = self._rate * _LOWER, 0
 
 

@@ -117,7 +117,7 @@ def findings_of(result: CaseResult) -> list[Finding]:
     launches = result.launches
     if not launches:
         return []
-    found = [*_asked(result), *_processor_use(result), *_pace(result), *_enough(result)]
+    found = [*_asked(result), *_processor_use(result), *_pace(result), *_disturbed(result), *_enough(result)]
     samples = [launch.conditions for launch in launches if _tells(launch.conditions)]
     if len(samples) < len(launches):
         text = "the machine's load was not recorded"
@@ -205,6 +205,15 @@ def _pace(result: CaseResult) -> Iterator[Finding]:
     longer = float(np.median(times[slowed(times, full)])) / full
     text = f"for {100 * share:.0f} % of the time something slowed the processor: a fixed piece of work took {longer:.1f} times as long"
     yield Finding("pace", NOISY, text)
+
+
+def _disturbed(result: CaseResult) -> Iterator[Finding]:
+    """Rates of the server scenario that did not hold while something disturbed the machine."""
+    causes = [trial.disturbance for trial in result.trials if trial.disturbance is not None]
+    if causes:
+        one = len(causes) == 1
+        text = f"{len(causes)} of {len(result.trials)} trials did not hold while something disturbed the machine"
+        yield Finding("disturbed", NOISY, f"{text} ({'' if one else 'such as: '}{causes[-1]}): the rate may be higher")
 
 
 def _by_samples(samples: Launches, launches: Sequence[Launch]) -> Iterator[Finding]:

@@ -205,7 +205,7 @@ def _rates(result: CaseResult, trials: Sequence[Trial]) -> html.Part:
         if not trial.latency_ns:
             continue
         seen_ms = float(np.percentile(trial.latency_ns, case.percentile, method="inverted_cdf")) / 1e6
-        words = "valid" if trial.valid else "not valid"
+        words = "valid" if trial.valid else "not valid" if trial.refutes else f"not valid, and {trial.disturbance}"
         told = (
             f"{trial.rate_per_s:.4g} per s ({trial.purpose}): p{case.percentile} of {len(trial.latency_ns):,} answers "
             f"{seen_ms:.3g} ms, {trial.over} of {trial.queries:,} over the bound: {words}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from bench_reports import case, launch, report, steady
 from edgekit.bench import BenchmarkReport, Launch, benchmark
 from edgekit.bench.cases import CaseResult, ratio
 from edgekit.bench.compare import compare
-from edgekit.bench.pace import Pace, at_full_pace, full_pace_ns, slowed
+from edgekit.bench.pace import Pace, at_full_pace, full_pace_ns, processors, slowed
 from edgekit.bench.validity import verdict_of
 
 FULL, RUN = 50_000, 1000.0
@@ -57,6 +59,24 @@ class TestPace:
             fast.take(runs)
             slow.take(runs)
         assert (9, 0, None) == (fast.full_runs, slow.full_runs, Pace().full_runs)
+
+    def test_the_work_is_done_on_each_processor_where_all_are_used(self) -> None:
+        """As many threads as processors: one thread on each, which is gone afterwards, and the caller's own place is free."""
+        mine = os.sched_getaffinity(0)
+        assert processors(len(mine)) == (tuple(sorted(mine)) if len(mine) > 1 else ())
+        assert processors(1) == ()
+        with Pace(on=sorted(mine)) as pace:
+            workers = [thread for thread in threading.enumerate() if thread.name.startswith("edgekit-pace-")]
+            pace.take(0)
+            pace.take(5)
+        for worker in workers:
+            worker.join(5)
+        assert len(workers) == len(mine)
+        assert not any(worker.is_alive() for worker in workers)
+        assert [0, 5] == pace.runs
+        assert min(pace.times_ns) > 0
+        assert pace.spent_ns >= sum(pace.times_ns)
+        assert os.sched_getaffinity(0) == mine
 
     def test_one_fast_time_is_not_the_full_pace(self) -> None:
         """A single time that a clock's jump made short does not make all others slow."""

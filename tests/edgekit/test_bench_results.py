@@ -13,6 +13,7 @@ import pytest
 from edgekit.bench import BenchmarkReport, Case, CaseResult, Launch, Ratio, Trial
 from edgekit.bench.cases import case_names
 from edgekit.bench.results import FIELDS, ratio, with_ratios
+from edgekit.bench.validity import verdict_of
 from edgekit.errors import DataError, OutputError
 from edgekit.report.fields import as_json, table
 
@@ -195,9 +196,9 @@ class TestInterval:
         assert found.throughput.value == pytest.approx(25.0)
 
 
-def trial(rate: float, purpose: str, valid: bool) -> Trial:
+def trial(rate: float, purpose: str, valid: bool, disturbance: str | None = None) -> Trial:
     """A trial of the server scenario."""
-    return Trial(rate, 0, purpose, 3, 0 if valid else 2, valid, (5, 6, 7))
+    return Trial(rate, 0, purpose, 3, 0 if valid else 2, valid, (5, 6, 7), disturbance=disturbance)
 
 
 class TestHighestRate:
@@ -222,6 +223,15 @@ class TestHighestRate:
         """The highest that was valid wherever it was tried, and the launches in which it was."""
         found = case("m", *(launch([], trials=tuple(trial(*item) for item in items)) for items in launches))
         assert (found.highest_rate_per_s, found.confirmations) == (rate, confirmations)
+
+    def test_a_disturbed_trial_refutes_nothing(self) -> None:
+        """A rate that did not hold while the machine was disturbed is judged by the other launches, and the reason is told."""
+        trials = [trial(20, "search", True), trial(20, "confirm", False, "it stood still"), trial(20, "confirm", True)]
+        found = case("m", *(launch([], trials=(item,)) for item in trials), scenario="server", latency_bound_ns=5)
+        assert (found.highest_rate_per_s, found.confirmations, found.disturbed_launches) == (20, 2, 1)
+        reason = dict(zip(verdict_of(found).codes, verdict_of(found).reasons, strict=True))["disturbed"]
+        assert reason.startswith("1 of 3 trials did not hold")
+        assert "(it stood still)" in reason
 
     def test_a_named_rate_is_counted_where_it_held_though_not_always(self) -> None:
         """Four of five launches kept the rate that was named: it is not a valid one, and the four are told."""
