@@ -196,6 +196,12 @@ def _scenario(result: CaseResult) -> Iterator[html.Part]:
         yield Trend("Throughput of each launch", "samples per s", points, "The axis does not begin at zero.")
 
 
+def _set_aside(trials: Sequence[Trial]) -> str:
+    """How many trials say nothing of their rate, behind those that are not valid."""
+    count = sum(trial.disturbance is not None for trial in trials)
+    return f"; {count} of these say nothing of the rate, as something disturbed the machine" if count else ""
+
+
 def _rates(result: CaseResult, trials: Sequence[Trial]) -> html.Part:
     """The percentile of each trial's latencies over its rate."""
     case = result.case
@@ -221,7 +227,7 @@ def _rates(result: CaseResult, trials: Sequence[Trial]) -> html.Part:
         lines.append(Line([(best, low), (best, bound_ms)], f"the highest valid rate: {best:.4g} per s"))
     return Scatter(
         "Rate against latency", "queries per s", f"ms, p{case.percentile}", dots, lines,
-        "A point for each trial; full ones are valid, hollow ones are not. The upright line is the highest valid rate.",
+        f"A point for each trial; full ones are valid, hollow ones are not{_set_aside(trials)}. The upright line is the highest valid rate.",
         (False, None),
     )  # fmt: skip
 
