@@ -9,7 +9,6 @@ The field numbers are those of TensorFlow Lite's ``schema.fbs``, version 3.
 
 from __future__ import annotations
 
-import itertools
 import math
 import struct
 from functools import cache, partial
@@ -287,55 +286,36 @@ def _tensor(index: int, table: Table, buffers: list[memoryview | None]) -> Tenso
     signature = table.numbers(7, "i") or shape
     if len(signature) != len(shape) or (signature and min(signature) < -1):
         raise Damaged(f"tensor {name!r} has shape {list(shape)} and shape signature {list(signature)}")
-    sparsity = table.table(6)
+    sparsity, stored = table.table(6), None
     if sparsity is not None:
-        _check_sparsity(sparsity, shape, name)
+        from edgekit.sparsity import check_sparsity  # few files have any
+
+        stored = check_sparsity(sparsity, shape, name)
     for item in table.tables(9):  # of resource and variant tensors
         item.vector(0, 4)
     tensor = Tensor(
         index, name, shape, signature, dtype, _quant(table.table(4), shape, name), data,
         bool(table.scalar(5, "b", 0)), sparsity is not None,
     )  # fmt: skip
-    if data is not None and sparsity is None:
-        expected = _constant_bytes(tensor)
+    if data is not None:
+        expected = _constant_bytes(dtype, tensor.elements if stored is None else stored)
         if expected is not None and expected != len(data):
+            if stored is not None:
+                raise Damaged(f"the sparse constant {name!r} is not in order: {len(data)} bytes for {stored} values")
             raise Damaged(f"constant {name!r} of shape {list(shape)} {dtype} has {len(data)} bytes, not {expected}")
+    elif stored:
+        raise Damaged(f"the sparse tensor {name!r} has no values")
     return tensor
 
 
-def _check_sparsity(table: Table, shape: tuple[int, ...], name: str) -> None:
-    """The sizes and indices that unpacking a sparse constant follows."""
-    order, blocks = table.numbers(0, "i"), table.numbers(1, "i")
-    dims = list(table.tables(2))
-    rank = len(shape) + len(blocks)
-    wrong = Damaged(f"the sparse constant {name!r} is not in order")
-    if sorted(order) != list(range(rank)) or len(dims) != rank or any(not 0 <= axis < len(shape) for axis in blocks):
-        raise wrong
-    for dim in dims:
-        if dim.scalar(0, "b", 0) == 0:  # dense
-            if dim.scalar(1, "i", 0) < 0:
-                raise wrong
-            continue
-        vectors = []
-        for kind, field in ((2, 3), (4, 5)):
-            held = dim.table(field)
-            letter = {1: "i", 2: "H", 3: "B"}.get(dim.scalar(kind, "B", 0))
-            if held is None or letter is None:
-                raise wrong
-            vectors.append(held.numbers(0, letter))
-        segments, indices = vectors
-        rising = all(low <= high for low, high in itertools.pairwise(segments))
-        if not segments or segments[0] != 0 or not rising or segments[-1] > len(indices) or min(indices, default=0) < 0:
-            raise wrong
-        if indices and max(indices) >= max(shape, default=0):
-            raise wrong
-
-
-def _constant_bytes(tensor: Tensor) -> int | None:
-    if tensor.dtype in NUMPY_TYPES:
-        return tensor.elements * np.dtype(tensor.dtype).itemsize
-    if tensor.dtype in ("int4", "uint4"):
-        return (tensor.elements + 1) // 2
+def _constant_bytes(dtype: str, values: int) -> int | None:
+    """What so many values take; ``None`` for a type whose length is not known."""
+    if dtype in NUMPY_TYPES:
+        return values * np.dtype(dtype).itemsize
+    if dtype in ("int4", "uint4"):
+        return (values + 1) // 2
+    if dtype == "bfloat16":
+        return 2 * values
     return None
 
 

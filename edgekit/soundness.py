@@ -28,6 +28,10 @@ _SIZING = frozenset(
         "WHILE",
     }
 )  # fmt: skip
+#: Operators whose own kernels know of zeros that were left out. All others read as many values as the shape says, on behind those
+#: that are there: LiteRT 2.3 gives NaN for a DEQUANTIZE of sparse float16 weights, which TFLiteConverter writes, and its XNNPACK for
+#: a FULLY_CONNECTED; a DENSIFY it unpacks.
+_READ_SPARSE = ("DENSIFY", "FULLY_CONNECTED")
 #: What 8 and 16 bits hold.
 _RANGES: dict[str, tuple[int, int]] = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 _BYTES: dict[str, int] = {name: np.dtype(name).itemsize for name in NUMPY_TYPES}
@@ -50,6 +54,39 @@ def check_sound(graph: Graph, origin: str) -> None:
             f"{origin} cannot be run: {error}. An interpreter would crash on it. The file is damaged or was put together "
             "wrongly: copy or download it again, or convert the model again."
         ) from error
+
+
+def check_sparse(graph: Graph, origin: str, *, own_kernels: bool) -> None:
+    """See that sparse constants are read by kernels that know of such.
+
+    It is no part of ``check_sound``: what a file means is clear all the same, and a conversion fills the zeros in.
+
+    Args:
+        graph: as ``parse`` gave it.
+        origin: what to call the file in messages.
+        own_kernels: whether the interpreter's own kernels run all of it, and no delegate.
+
+    Raises:
+        ModelFileError: another operator reads one, or it leaves the graph as it is.
+    """
+    for subgraph in graph.subgraphs:
+        sparse = {tensor.index for tensor in subgraph.tensors if tensor.sparse}
+        if not sparse:
+            continue
+        knowing = _READ_SPARSE if own_kernels else _READ_SPARSE[:1]
+        found = [
+            (op.name, name_of(op), i) for op in subgraph.ops if op.name not in knowing for i in op.inputs if i in sparse
+        ]
+        found += [("", "the list of outputs", index) for index in subgraph.outputs if index in sparse]
+        if found:
+            operator, reader, index = found[0]
+            alone = operator in _READ_SPARSE and all(item[0] == operator for item in found)
+            raise ModelFileError(
+                f"{origin} cannot be run{' with a delegate' if alone else ''}: {reader} reads the sparse constant "
+                f"{subgraph.tensors[index].name!r} as if no zeros had been left out, on behind its values. "
+                f"{'Run it without one (--delegate none), or convert' if alone else 'Convert'} it with `edgekit convert`, which fills "
+                "the zeros in."
+            )
 
 
 def _check(graph: Graph) -> None:

@@ -42,7 +42,7 @@ def command(ctx: click.Context, name: str, only_status: bool, remove: bool, as_j
         click.echo(
             f"Making an environment for {lock.purpose} in {found.folder}: {size_text(lock.download_bytes)} to download, "
             f"{size_text(lock.disk_bytes)} on the disk, two minutes or more as the network allows. Your own environment "
-            "stays as it is.",
+            "stays as it is. After an interruption the same command goes on where it was.",
             err=True,
         )
         with progress_bar() as progress:

@@ -40,6 +40,7 @@ def test_made_looked_at_and_removed(tiny: Path) -> None:
     first, *steps = made.stderr.splitlines()
     assert first.startswith(f"Making an environment for tests in {tiny}")
     assert "1.0 kB to download, 1.0 kB on the disk" in first
+    assert first.endswith("After an interruption the same command goes on where it was.")
     assert any(line.startswith("Fetching 1 packages") for line in steps)
 
     again = runner.invoke(cli, ["setup", "tiny", "--status"])

@@ -13,15 +13,22 @@ from click.testing import CliRunner, Result
 import edgekit
 from edgekit.cli import cli
 
+IMAGES = np.random.default_rng(2).uniform(-1, 1, (48, 12, 12, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def int8_model() -> bytes:
+    """The int8 model, converted once."""
+    return edgekit.convert(models.conv_float(), IMAGES).model.content
+
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, int8_model: bytes) -> Path:
     """A folder with a float model, its int8 model and data, as the current folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "float.tflite").write_bytes(models.conv_float())
-    images = np.random.default_rng(2).uniform(-1, 1, (48, 12, 12, 3)).astype(np.float32)
-    np.savez(tmp_path / "data.npz", x=images, y=np.arange(48) % 5)
-    edgekit.convert(models.conv_float(), images, output=tmp_path / "int8.tflite")
+    (tmp_path / "int8.tflite").write_bytes(int8_model)
+    np.savez(tmp_path / "data.npz", x=IMAGES, y=np.arange(48) % 5)
     return tmp_path
 
 

@@ -52,6 +52,7 @@ def notes(done: edgekit.Conversion, code: str) -> list[str]:
     return [item.text for item in done.findings if item.code == code]
 
 
+@pytest.mark.alone
 def test_auto_leaves_in_float_what_the_delegate_lacks() -> None:
     """The delegate takes the delivered file whole, and each operator in float is named with its reason."""
     done = convert(hard_swish(), recipe="auto")
@@ -101,6 +102,7 @@ def test_what_stays_in_float_is_refined_around() -> None:
     assert done.report.on["calibration"].sqnr_db.value >= fast.report.on["calibration"].sqnr_db.value - 1
 
 
+@pytest.mark.alone
 def test_a_whole_network_is_the_same_file_either_way() -> None:
     """Where int8 is fastest: auto and int8, with and without rules, give the same flatbuffer."""
     options: list[dict[str, Any]] = [
@@ -112,6 +114,7 @@ def test_a_whole_network_is_the_same_file_either_way() -> None:
     assert {done[0]} == set(done)
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not OTHER, reason="EDGEKIT_TFLITE_RUNTIME_PYTHON names no Python with tflite-runtime")
 def test_another_runtime_is_another_target(tmp_path: Path) -> None:
     """What is fast in LiteRT is slow in tflite-runtime 2.14, whose times decide when it is named."""

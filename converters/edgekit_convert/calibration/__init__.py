@@ -156,7 +156,10 @@ class CalibrationSet:
         elif len(seen) == 3 and len(wanted) == 3 and seen[-1] == wanted[-1] and -1 not in wanted:
             text += f" Pass --resize {wanted[1]}x{wanted[0]}, or resize the images yourself."
         elif len(seen) == 3 and len(wanted) == 3 and seen[-1] == wanted[0] and seen[0] != wanted[0]:
-            text += " The input has the channels first, and the data have them last: transpose them, or leave out --channels-first."
+            text += (
+                " The input has the channels first, and the data have them last: transpose them to channels, height, width; or, "
+                "where you gave it, leave out --channels-first."
+            )
         elif len(seen) == 3 and len(wanted) == 3 and seen[0] == wanted[-1]:
             text += " The data are channels-first: transpose them to height, width, channels."
         return text

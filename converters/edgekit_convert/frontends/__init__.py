@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from edgekit_convert.frontends import from_torch
 from edgekit_convert.frontends.shapes import with_shapes
 from edgekit_convert.frontends.source import Opening as Opening
 from edgekit_convert.frontends.source import Source as Source
+from edgekit_convert.graph.ends import own_outputs
 
 
 def open_source(source: Any, opening: Opening | None = None) -> Source:
@@ -26,7 +28,8 @@ def open_source(source: Any, opening: Opening | None = None) -> Source:
         EdgekitError: it is missing, damaged, or of a kind that has no frontend.
     """
     opening = opening or Opening()
-    return with_shapes(_open(source, opening), opening.shapes)
+    opened = with_shapes(_open(source, opening), opening.shapes)
+    return replace(opened, export=lambda shapes: own_outputs(opened.export(shapes)))
 
 
 def _open(source: Any, opening: Opening) -> Source:
@@ -71,8 +74,10 @@ def _open_path(path: Path, opening: Opening) -> Source:
 
         return from_keras.open_archive(path, opening)
     if path.suffix.lower() == ".onnx" and head[:1] == b"\x08":  # the first field of a model is its format's version
+        from edgekit_convert import quantize
         from edgekit_convert.frontends import from_onnx
 
+        quantize.check_installed()  # before the user is sent for the other environment, which does not bring it
         return from_onnx.open_model(path, opening)
     kind = from_torch.kind_of(path)
     if kind is not None:

@@ -163,6 +163,7 @@ class Network:
         tf_graphs.refuse_state(graph, self._origin)
         outputs = tuple(sorted(concrete.structured_outputs))
         graph, inputs = _with_constants(concrete)
+        graph = tf_graphs.without_signed_zeros(graph)
         narrow = tf_graphs.narrow_types(tf_graphs.nodes(graph))
         plain = tf_graphs.plain(graph)
         whole = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(plain, name=""), [])

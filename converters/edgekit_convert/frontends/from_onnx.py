@@ -44,12 +44,14 @@ def open_model(path: Path, opening: Opening) -> Source:
     layouts = {item["name"]: tuple(item["layout"]) for item in seen["inputs"] if item["layout"] is not None}
     notes = tuple(seen["notes"])
     outputs: list[str] = seen["outputs"]
-    # Filled in by the export: only then is it known how the outputs come out.
+    # Filled in by the export: only then is it known how the outputs come out, and on what they were compared.
     output_layouts: dict[str, tuple[int, ...]] = {}
+    export_notes: list[str] = []
 
     def export(shapes: dict[str, tuple[int, ...]]) -> bytes:
         file = worker.folder / "float.tflite"
         made = worker.ask("export", shapes={spec.name: list(shapes[spec.name]) for spec in specs}, output=str(file))
+        export_notes[:] = made["notes"]
         for name, axes in zip(outputs, made["outputs"], strict=True):
             if axes != sorted(axes):
                 output_layouts[name] = tuple(axes)
@@ -65,7 +67,7 @@ def open_model(path: Path, opening: Opening) -> Source:
 
     return Source(
         "onnx", path.name, specs, export, reference, notes, owner=worker, layouts=layouts,
-        output_layouts=output_layouts,
+        output_layouts=output_layouts, export_notes=export_notes,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit.errors import AlreadyQuantisedError, ConversionError, EngineError, OptionError, TensorError
+from edgekit.errors import AlreadyQuantisedError, ConversionError, EngineError, ModelFileError, OptionError, TensorError
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
 from edgekit.runtime.session import Session
@@ -25,9 +25,6 @@ from edgekit_convert.graph.entries import keep_entry
 from edgekit_convert.graph.plain import plain_floats
 
 _DEFAULT = "serving_default"
-#: Operators whose kernels know of sparse constants. Others take the values that are left for all of them, and read on behind
-#: them: LiteRT 2.3 gives NaN for the DEQUANTIZE of sparse float16 weights that TFLiteConverter writes.
-_READ_SPARSE = frozenset({"DENSIFY", "FULLY_CONNECTED"})
 
 
 def open_model(source: Path | bytes, opening: Opening) -> Source:
@@ -66,14 +63,17 @@ def open_model(source: Path | bytes, opening: Opening) -> Source:
                 f"{model.name}: the input {spec.name!r} is of type {spec.dtype}, only tensors of numbers can be converted."
             )
 
+    loosened: list[str] = []
+
     def export(shapes: dict[str, tuple[int, ...]]) -> bytes:
+        loosened.clear()
         try:
-            return editing.pin_shapes(mended, shapes)
+            return editing.pin_shapes(mended, shapes, loosened)
         except ConversionError:
             check_operators(ModelFile.read(mended), name)  # an operator that nothing runs is the better reason
             raise
 
-    return Source("tflite", name, inputs, export, _packed(repaired) if stored else None, notes)
+    return Source("tflite", name, inputs, export, _packed(repaired) if stored else None, notes, export_notes=loosened)
 
 
 def _signature(model: ModelFile, wanted: str | None) -> str | None:
@@ -118,15 +118,13 @@ def _packed(model: ModelFile) -> Callable[[dict[str, Array]], list[Array]] | Non
 
     Returns:
         Outputs for inputs by name, in the order of the outputs' names; ``None`` where the interpreter has no kernels for it, as
-        for most operators on half floats.
+        for most operators on half floats, or where two outputs are one tensor.
     """
-    for subgraph in model.graph.subgraphs:
-        sparse = {tensor.index for tensor in subgraph.tensors if tensor.sparse}
-        if any(op.name not in _READ_SPARSE and sparse.intersection(op.inputs) for op in subgraph.ops):
-            return None
+    if len({spec.name for spec in model.outputs}) < len(model.outputs):
+        return None
     try:
         session = Session(model, DelegateChoice(DelegateSpec("none", 1), "the file as it was given"))
-    except (EngineError, TensorError):
+    except (EngineError, ModelFileError, TensorError):
         return None
 
     def run(values: dict[str, Array]) -> list[Array]:

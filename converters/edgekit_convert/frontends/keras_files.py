@@ -14,6 +14,7 @@ import sys
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,9 +67,12 @@ def read_archive(path: Path) -> KerasFile:
             with zipfile.ZipFile(path) as archive:
                 names = set(archive.namelist())
                 texts = {name: archive.read(name) for name in (_CONFIG, _METADATA) if name in names}
+                spoiled = archive.testzip()  # Keras reads the weights without looking at their checksum
+                if spoiled is not None:
+                    raise zipfile.BadZipFile(f"the checksum of {spoiled} in it is another")
     except OSError as error:
         raise from_os_error(error, path, "read") from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise ModelFileError(f"{path} is damaged: {first_line(error)}. {_AGAIN}") from error
     config = _parsed(path, _CONFIG, texts[_CONFIG])
     metadata = _parsed(path, _METADATA, texts.get(_METADATA, b"{}"))

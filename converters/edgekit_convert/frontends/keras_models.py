@@ -118,7 +118,7 @@ def _called_with(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Ten
     if not known:
         sizes = " ".join(f"--shape {name}=1,224,224,3" for name in parameters)
         raise ConversionError(
-            f"the Keras model {model.name} does not know its inputs (a subclassed model). Say their sizes "
+            f"the Keras model {model.name} does not know its inputs (a subclassed model, or a Sequential without an Input). Say their sizes "
             f"({sizes}); or export it with `model.export('folder')`, and convert that folder."
         )
     return tuple(TensorSpec(name, tuple(shape), "float32") for name, shape in known.items())

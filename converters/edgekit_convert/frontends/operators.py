@@ -5,12 +5,18 @@ from __future__ import annotations
 from edgekit.errors import ConversionError, EngineError
 from edgekit.graph import Op, Subgraph
 from edgekit.modelfile import ModelFile
-from edgekit.operators import CALLS
+from edgekit.operators import CALLS, SHAPE_KEEPING
 from edgekit.runtime.delegates import DelegateSpec
 from edgekit.runtime.engines import open_engine
 
 #: Operators that keep values from one run to the next beside the graph's own tensors (schema.fbs).
 _KEEPING = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
+#: Operators that make other numbers in every run (schema.fbs): nothing can be compared behind them.
+_RANDOM = frozenset({"RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM", "MULTINOMIAL", "STABLEHLO_RNG_BIT_GENERATOR"})
+#: Operators whose results are as long as the data say (schema.fbs).
+_OPEN_ENDED = frozenset({"WHERE", "UNIQUE"})
+#: Operators whose result is as long as what they read, or as its list of places.
+_LENGTH_KEEPING = SHAPE_KEEPING | {"GATHER", "GATHER_ND", "SQUEEZE", "TRANSPOSE"}
 
 
 def check_operators(pivot: ModelFile, origin: str) -> None:
@@ -22,7 +28,7 @@ def check_operators(pivot: ModelFile, origin: str) -> None:
 
     Raises:
         ConversionError: an operator needs TensorFlow's Flex delegate, is a custom one that no interpreter here has, runs other
-            subgraphs or keeps variables.
+            subgraphs, keeps variables or makes random numbers, or an output is as long as the data say.
     """
     everything = [(op, subgraph) for subgraph in pivot.graph.subgraphs for op in subgraph.ops]
     flex = [(op, subgraph) for op, subgraph in everything if op.is_flex]
@@ -46,6 +52,13 @@ def check_operators(pivot: ModelFile, origin: str) -> None:
             f"{origin} has variables that are set while it runs: {_named(kept)}. Freeze the weights into the file (convert a "
             "SavedModel or a Keras model, not a function of it), and make state an input and an output."
         )
+    random = [(op, subgraph) for op, subgraph in everything if op.name in _RANDOM]
+    if random:
+        raise ConversionError(
+            f"{origin} makes random numbers while it runs: {_named(random)}. No two runs give the same, so that nothing can be calibrated "
+            "or compared: export it for inference, without noise and sampling, or make the random numbers an input."
+        )
+    _check_lengths(pivot, origin)
     flow = [(op, subgraph) for op, subgraph in everything if op.name in CALLS]
     if flow:
         raise ConversionError(
@@ -56,6 +69,27 @@ def check_operators(pivot: ModelFile, origin: str) -> None:
         raise ConversionError(
             f"{origin} has {len(pivot.graph.subgraphs)} subgraphs that its main one does not run: please report this model."
         )
+
+
+def _check_lengths(pivot: ModelFile, origin: str) -> None:
+    """See that outputs have the same sizes in every run, as those of a quantised file and of its proof have to."""
+    main = pivot.graph.main
+    behind: dict[int, Op] = {}
+    certain: set[int] = set()
+    for op in main.ops:
+        maker = op if op.name in _OPEN_ENDED else next((behind[index] for index in op.inputs if index in behind), None)
+        if maker is not None:
+            behind.update(dict.fromkeys(op.outputs, maker))
+        if maker is op or (op.name in _LENGTH_KEEPING and not certain.isdisjoint(op.inputs)):
+            certain.update(op.outputs)
+    for index, spec in zip(main.outputs, pivot.outputs, strict=True):
+        # A file that was made so does not always say that the size is open.
+        if index in certain or (index in behind and -1 in spec.shape):
+            maker = behind[index]
+            raise ConversionError(
+                f"{origin}: the output {spec.name!r} is as long as the data say: {_named([(maker, main)])}. Outputs of fixed sizes "
+                "were expected: give the whole tensor out, or a fixed number of its best values (top_k), and choose behind the model."
+            )
 
 
 def _named(found: list[tuple[Op, Subgraph]]) -> str:

@@ -54,6 +54,7 @@ class Source:
         layouts: for inputs whose axes the file has in another order than the original, by name: which axis of the original each
             axis of the file is, ``(0, 2, 3, 1)`` where channels were first. ``inputs`` are as the file has them.
         output_layouts: the same for outputs; ``reference`` gives them as the file has them.
+        export_notes: like ``notes``, filled in by the export.
     """
 
     kind: str
@@ -66,3 +67,4 @@ class Source:
     owner: object = None
     layouts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     output_layouts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    export_notes: list[str] = field(default_factory=list)

@@ -177,6 +177,49 @@ def loops(graph_def: Any) -> list[Operation]:
     return [item for item in operations(graph_def) if _LOOPS.fullmatch(item.op)]
 
 
+def without_signed_zeros(graph_def: Any) -> Any:
+    """A copy of a graph without the step that Keras takes before ``argmax`` and ``argmin``.
+
+    It makes -0.0 the smallest number below zero, by bits (``argmax`` in keras/src/backend/tensorflow/numpy.py), for which TFLite has
+    no operator. Without it the two zeros are equal, as they are for TensorFlow's own ``argmax``.
+
+    Args:
+        graph_def: the graph, whose functions are inlined.
+    """
+    import tensorflow as tf
+
+    result = type(graph_def)()
+    result.CopyFrom(graph_def)
+    by_name = {node.name: node for node in result.node}
+
+    def source(name: str) -> Any:
+        node = by_name.get(_node(name))
+        while node is not None and node.op == "Identity":
+            node = by_name.get(_node(node.input[0]))
+        return node
+
+    def is_step(node: Any) -> bool:
+        if node.op not in ("Select", "SelectV2") or source(node.input[0]).op != "LogicalAnd":
+            return False
+        chosen = source(node.input[1])
+        if chosen.op != "Const":
+            return False
+        value = np.asarray(tf.make_ndarray(chosen.attr["value"].tensor))
+        return bool(value.size == 1 and value.dtype.kind == "f" and value.item() == -float(np.finfo(value.dtype).tiny))
+
+    steps = {node.name: node.input[2] for node in result.node if is_step(node)}
+    for node in result.node:
+        for place, name in enumerate(node.input):
+            if not name.startswith("^") and _node(name) in steps:
+                node.input[place] = steps[_node(name)]
+    return result
+
+
+def _node(name: str) -> str:
+    """The node that an input's name is of."""
+    return name.lstrip("^").split(":")[0]
+
+
 def narrow_types(found: Iterable[Any]) -> tuple[str, ...]:
     """Which of ``NARROW`` the operators compute in."""
     codes = _narrow_codes()

@@ -126,7 +126,7 @@ def _signature(main: Any) -> Any:
     return signature
 
 
-def pin_shapes(flatbuffer: bytes, shapes: Mapping[str, tuple[int, ...]]) -> bytes:
+def pin_shapes(flatbuffer: bytes, shapes: Mapping[str, tuple[int, ...]], said: list[str] | None = None) -> bytes:
     """Fix every open size.
 
     The interpreter resizes its inputs and works out each tensor's shape; those are written into the file and the
@@ -135,6 +135,7 @@ def pin_shapes(flatbuffer: bytes, shapes: Mapping[str, tuple[int, ...]]) -> byte
     Args:
         flatbuffer: a float model with a signature.
         shapes: the inputs' shapes by name, none open.
+        said: gets a note where operators were loosened; ``None`` when nobody asks.
 
     Raises:
         ConversionError: the graph does not work at these sizes; the operator is named.
@@ -147,9 +148,15 @@ def pin_shapes(flatbuffer: bytes, shapes: Mapping[str, tuple[int, ...]]) -> byte
     from edgekit_convert.graph.sizes import fit_sizes
 
     edited = read(flatbuffer)
-    fit_sizes(
+    loosened = fit_sizes(
         edited, {index: shapes[spec.name] for index, spec in zip(model.graph.main.inputs, model.inputs, strict=True)}
     )
+    if loosened and said is not None:
+        names = [tensors[model.graph.main.ops[number].outputs[0]].name for number in loosened]
+        listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        said.append(
+            f"{len(names)} RESHAPE{'s' if len(names) > 1 else ''} with a fixed number of places loosened for these sizes: {listed}"
+        )
     return write(edited)
 
 

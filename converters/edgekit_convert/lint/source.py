@@ -16,7 +16,7 @@ from edgekit_convert.frontends.examples import Examples
 from edgekit_convert.frontends.layout import in_file_layout
 from edgekit_convert.lint import lint
 from edgekit_convert.lint.finding import LintFinding
-from edgekit_convert.quantize import int8_operators
+from edgekit_convert.quantize import check_installed, int8_operators
 from edgekit_convert.ranges.extremes import extremes
 from edgekit_convert.rewrite import rewrite
 
@@ -87,6 +87,7 @@ def lint_source(
     tell("Reading the model", 0, 0)
     examples = Examples(calibration, options) if calibration is not None else None
     opened = open_source(source, replace(opening or Opening(), examples=examples))
+    check_installed()  # before the work, and behind what no extra would help
     if calibration is None:
         tell("Making the float .tflite", 0, 0)
         graph = ModelFile.read(opened.export(_closed(opened))).graph

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import warnings
@@ -13,6 +14,7 @@ import numpy as np
 
 from edgekit.errors import ConversionError, OptionError, one_of
 from edgekit_convert import graph as editing
+from edgekit_convert.quantize.edges import float_outputs, has_read_outputs, integer_inputs, integer_outputs
 from edgekit_convert.quantize.mixed import with_types
 from edgekit_convert.quantize.stored import store_weights
 from edgekit_convert.ranges import Ranges
@@ -107,13 +109,16 @@ def _rewrite(
     float_model: bytes, ranges: Ranges | None, recipe: str, io_type: str, *, dense_one_scale: bool = False
 ) -> bytes:
     """Let litert-quantizer rewrite the graph."""
-    quantizer = _litert_quantizer()
+    check_installed()
+    from litert_quantizer import quantizer
+
     statistics = None
     if ranges is not None:
         statistics = {
             name: {"min": np.array(low, np.float32), "max": np.array(high, np.float32)}
             for name, (low, high) in ((name, _DEAD if pair == (0.0, 0.0) else pair) for name, pair in ranges.items())
         }
+    read_inside = recipe in STATIC_RECIPES and io_type == "float32" and has_read_outputs(float_model)
     logging.getLogger("absl").setLevel(logging.ERROR)
     # The second of its two progress bars has no switch.
     with (
@@ -124,16 +129,16 @@ def _rewrite(
         warnings.simplefilter("ignore")  # of overflowing biases, which are mended afterwards
         try:
             work = quantizer.Quantizer(bytearray(float_model))
-            _set_recipe(work, recipe, io_type, dense_one_scale)
+            _set_recipe(work, recipe, io_type, dense_one_scale, float_outputs=not read_inside)
             result: Any = work.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
         except (ValueError, RuntimeError, KeyError, IndexError, TypeError, NotImplementedError) as error:
             raise ConversionError(
                 f"litert-quantizer cannot rewrite this model: {type(error).__name__}: {' '.join(str(error).split())[:400]}"
             ) from error
-    return _mended(bytes(result.quantized_model), io_type)
+    return _mended(bytes(result.quantized_model), ranges or {}, io_type, quantised_outputs=read_inside)
 
 
-def _mended(flatbuffer: bytes, io_type: str) -> bytes:
+def _mended(flatbuffer: bytes, ranges: Ranges, io_type: str, *, quantised_outputs: bool) -> bytes:
     """Bring the constants that litert-quantizer puts behind a flatbuffer into it, and mend the tensors that it forgets.
 
     As they come from there they would be packed byte by byte, which takes seconds for each of the edits that follow.
@@ -141,7 +146,10 @@ def _mended(flatbuffer: bytes, io_type: str) -> bytes:
     edited = editing.read(flatbuffer)
     _type_unread(edited)
     if io_type != "float32":
-        _integer_outputs(edited)
+        integer_outputs(edited)
+        integer_inputs(edited, ranges, io_type)
+    elif quantised_outputs:
+        float_outputs(edited)
     for buffer in edited.buffers:
         if isinstance(buffer.data, (bytes, bytearray, memoryview)):
             buffer.data = np.frombuffer(buffer.data, np.uint8)
@@ -160,23 +168,7 @@ def _type_unread(edited: Any) -> None:
                 tensor.type, tensor.quantization = typed[0].type, typed[0].quantization
 
 
-def _integer_outputs(edited: Any) -> None:
-    """Let a model give an output as integers that is turned to floats for an operator inside it as well."""
-    types, main = editing.schema(), edited.subgraphs[0]
-    computed = {int(index) for op in main.operators for index in op.outputs} | {int(index) for index in main.inputs}
-    sources = {
-        int(op.outputs[0]): int(op.inputs[0])
-        for op in main.operators
-        if edited.operatorCodes[op.opcodeIndex].builtinCode == types.BuiltinOperator.DEQUANTIZE
-        and int(op.inputs[0]) in computed
-    }
-    main.outputs = [sources.get(int(index), int(index)) for index in main.outputs]
-    for signature in edited.signatureDefs or []:
-        for item in signature.outputs or []:
-            item.tensorIndex = sources.get(item.tensorIndex, item.tensorIndex)
-
-
-def _set_recipe(work: Any, recipe: str, io_type: str, dense_one_scale: bool) -> None:
+def _set_recipe(work: Any, recipe: str, io_type: str, dense_one_scale: bool, *, float_outputs: bool) -> None:
     """Say what litert-quantizer shall do; of several rules that fit an operator the last one counts."""
     from litert_quantizer import algorithm_manager, qtyping
 
@@ -196,22 +188,32 @@ def _set_recipe(work: Any, recipe: str, io_type: str, dense_one_scale: bool) -> 
     if dense_one_scale:
         work.add_static_config(".*", name.FULLY_CONNECTED, bits, 8, qtyping.QuantGranularity.TENSORWISE)
     if io_type == "float32":
-        for end in (name.INPUT, name.OUTPUT):
+        for end in (name.INPUT, name.OUTPUT) if float_outputs else (name.INPUT,):
             work.update_quantization_recipe(".*", end, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE)
 
 
-def _litert_quantizer() -> Any:
+def check_installed() -> None:
+    """See that litert-quantizer is here, which tells also what has an int8 form.
+
+    Raises:
+        ConversionError: it is not installed.
+    """
     try:
-        from litert_quantizer import quantizer
+        importlib.import_module("litert_quantizer.quantizer")
     except ImportError as error:
         raise ConversionError(
-            f"quantising needs litert-quantizer ({error}): `pip install 'edgekit[convert]'`."
+            f"this needs litert-quantizer, which quantises and tells what has an int8 form ({error}): "
+            "`pip install 'edgekit[convert]'`."
         ) from error
-    return quantizer
 
 
 def int8_operators() -> frozenset[str]:
-    """Names of the operators that litert-quantizer has an int8 form for."""
+    """Names of the operators that litert-quantizer has an int8 form for.
+
+    Raises:
+        ConversionError: it is not installed.
+    """
+    check_installed()
     from litert_quantizer import qtyping
 
     return frozenset(_RENAMED.get(item.value, item.value) for item in qtyping.TFLOperationName)
@@ -222,7 +224,11 @@ def operators_of(recipe: str) -> frozenset[str]:
 
     Args:
         recipe: one of ``RECIPES``.
+
+    Raises:
+        ConversionError: it is not installed.
     """
+    check_installed()
     from litert_quantizer import default_policy, qtyping
 
     def fits(config: Any) -> bool:

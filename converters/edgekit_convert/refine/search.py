@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 
 from edgekit.tensors import Array
-from edgekit_convert.graph.slices import Runner, Sliceable, activations, consumers, producers, workers
+from edgekit_convert.graph.slices import Runner, Sliceable, consumers, producers, workers
 from edgekit_convert.refine.objective import Noise, Target, targets
 from edgekit_convert.refine.ties import origins, tied
 
@@ -127,9 +127,10 @@ def _exact(
 
 
 def _activations(whole: Sliceable, samples: Sequence[Sequence[Array]]) -> dict[int, dict[int, Array]]:
-    """Every activation by tensor, for each sample by its ``id``; nothing where that would take too much memory."""
+    """All that is computed by tensor, for each sample by its ``id``; nothing where that would take too much memory."""
     main = whole.main
-    made = [index for index in activations(main) if index not in main.inputs]
+    # Of every type: what follows from a tensor may also read a condition or places that do not.
+    made = [index for op in main.ops for index in op.outputs if index >= 0]
     if sum(4 * main.tensors[index].elements for index in made) * len(samples) > _KEPT_BYTES:
         return {}
     runner = Runner(whole.cut(range(len(main.ops)), made, main.inputs, behind=True).content)

@@ -16,6 +16,7 @@ from edgekit.preprocess import Preprocessing
 from edgekit.runtime.delegates import DelegateChoice, DelegateSpec
 from edgekit.runtime.session import Session
 from edgekit.tensors import Array
+from edgekit_convert import quantize
 from edgekit_convert.assign.costs import CostTable
 from edgekit_convert.assign.gates import Gates
 from edgekit_convert.assign.timer import Elsewhere
@@ -131,6 +132,7 @@ def prepare(
     pivot = ModelFile.read(float_model)
     _check_inputs(pivot, opened)
     check_operators(pivot, opened.name)
+    quantize.check_installed()  # before the work, and behind what no extra would help
     # From here on each sample is held to the pivot's fixed sizes.
     sets = {name: CalibrationSet(item, pivot.inputs, preprocessing) for name, item in read.items()}
     float_model, rewritten = rewrite(float_model, sets["calibration"], PIVOT_RULES)
@@ -150,7 +152,7 @@ def prepare(
         *found.findings,
         *layout_findings(opened),
         *turned,
-        *(Finding("note", "source", note) for note in opened.notes),
+        *(Finding("note", "source", note) for note in (*opened.notes, *opened.export_notes)),
     ]
     findings += _compare_float_stage(opened, pivot, sets["calibration"])
     return Prepared(
@@ -194,6 +196,26 @@ def _costs(target: Target, path: Path | None) -> CostTable:
     return costs
 
 
+def difference(expected: Array, actual: Array) -> float:
+    """The largest difference of two arrays as a share of the largest value that was expected.
+
+    Args:
+        expected: any shape, any numbers.
+        actual: the same shape.
+
+    Returns:
+        0 for arrays without elements; infinite where one has a value that is no finite number, and the other not that same one.
+    """
+    a, b = np.asarray(expected, np.float64), np.asarray(actual, np.float64)
+    with np.errstate(invalid="ignore"):
+        apart = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+    if not apart.size:
+        return 0.0
+    if np.isnan(apart).any():
+        return float("inf")
+    return float(apart.max()) / (float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) or 1.0)
+
+
 def _compare_float_stage(opened: Source, pivot: ModelFile, data: CalibrationSet) -> list[Finding]:
     """Compare the pivot with the original framework on a few samples."""
     if opened.reference is None:
@@ -208,8 +230,7 @@ def _compare_float_stage(opened: Source, pivot: ModelFile, data: CalibrationSet)
             result = session.run(ready.inputs)
             actual = [result[name] for name in order] if isinstance(result, dict) else [result]
             for a, b in zip(expected, actual, strict=True):
-                size = float(np.abs(a).max()) or 1.0
-                worst = max(worst, float(np.abs(np.asarray(a, np.float64) - b).max()) / size)
+                worst = max(worst, difference(a, b))
     text = f"the float .tflite differs from the original by at most {worst:.1e} of the output's size"
     if worst > _FLOAT_TOLERANCE:
         return [

@@ -14,6 +14,7 @@ from edgekit.errors import DelegateError, EngineError, one_of
 from edgekit.modelfile import ModelFile
 from edgekit.runtime.delegates import DelegateSpec
 from edgekit.runtime.engines.interpreter import InterpreterEngine, Loaded
+from edgekit.soundness import check_sparse
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -53,9 +54,11 @@ def open_engine(model: ModelFile, spec: DelegateSpec, name: str | None = None, e
     Raises:
         EngineError: none is installed, or the interpreter refused the model.
         DelegateError: the delegate cannot be loaded, or the engine has not what is asked for.
+        ModelFileError: an operator would read a sparse constant as if it were whole.
     """
     _refuse_free_threads()
     loaded = _load(_fit(spec, name))
+    check_sparse(model.graph, model.name, own_kernels=spec.kind == "none" and loaded.name != COMPILED)
     if loaded.name == COMPILED:
         from edgekit.runtime.engines.compiled import CompiledEngine
 

@@ -272,6 +272,19 @@ def test_other_hdf5_files(tmp_path: Path) -> None:
         open_source(tmp_path / "data.h5")
 
 
+def test_weights_whose_checksum_is_another_are_damage(tmp_path: Path, keras: Any) -> None:
+    """A number that was changed makes another network, which Keras itself loads without a word."""
+    path = tmp_path / "model.keras"
+    model = network(keras)
+    model.save(path)
+    content = path.read_bytes()
+    weights = np.asarray(model.layers[-1].kernel).tobytes()
+    at = content.index(weights)
+    path.write_bytes(content[:at] + bytes(byte ^ 0xFF for byte in weights[:8]) + content[at + 8 :])
+    with pytest.raises(ModelFileError, match=r"is damaged: the checksum of model\.weights\.h5 in it is another"):
+        open_source(path)
+
+
 def test_cut_h5_files(tmp_path: Path, keras: Any) -> None:
     """A download that stopped."""
     path = tmp_path / "model.h5"

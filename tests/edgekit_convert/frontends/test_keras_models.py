@@ -118,7 +118,7 @@ def test_subclassed_models_that_were_called(keras3: Any) -> None:
 def test_subclassed_models_need_shapes(keras3: Any) -> None:
     """One that was never called; the error says which option, and what its input is called."""
     with pytest.raises(
-        ConversionError, match=r"does not know its inputs \(a subclassed model\).*--shape x=1,224,224,3"
+        ConversionError, match=r"does not know its inputs \(a subclassed model, or a Sequential.*--shape x=1,224,224,3"
     ):
         open_source(subclassed(keras3))
     agrees(open_source(subclassed(keras3), Opening(shapes={"": (1, 6)})), x=(1, 6))
@@ -327,3 +327,20 @@ def test_other_objects_are_refused() -> None:
     """What has no frontend is named by its type."""
     with pytest.raises(ConversionError, match=r"cannot convert an object of type builtins\.int"):
         open_source(3)
+
+
+def test_argmax_is_one_operator(keras3: Any) -> None:
+    """Keras tells -0.0 from 0.0 by bits first, for which TFLite has no operator: that step is left out."""
+    x = keras3.Input((6, 3), name="x")
+    made = {"most": keras3.ops.argmax(x, -1), "least": keras3.ops.argmin(x, 1), "of_all": keras3.ops.argmax(x)}
+    pivot = agrees(open_source(keras3.Model(x, made)), x=(1, 6, 3))
+    assert {"ARG_MAX", "ARG_MIN"} <= set(names(pivot)) <= {"ARG_MAX", "ARG_MIN", "RESHAPE"}
+
+
+def test_one_tensor_as_two_outputs(keras: Any) -> None:
+    """Both names are there, with the values of the one tensor; so is the input that is given out as it came in."""
+    x = keras.Input((5,), name="x")
+    hidden = keras.layers.Dense(3)(x)
+    pivot = agrees(open_source(keras.Model(x, {"one": hidden, "two": hidden, "same": x})), x=(1, 5))
+    assert {"one": (1, 3), "two": (1, 3), "same": (1, 5)} == {spec.name: spec.shape for spec in pivot.outputs}
+    assert len({*pivot.graph.main.inputs, *pivot.graph.main.outputs}) == 4

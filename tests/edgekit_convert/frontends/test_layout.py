@@ -159,7 +159,8 @@ class TestData:
         first = (TensorSpec("image", (1, 3, 6, 5), "float32"),)
         turned, _ = in_layout(numbered(2, 6, 5, 3), first, layouts={})
         with pytest.raises(
-            DataError, match=r"channels first, and the data have them last: .*leave out --channels-first"
+            DataError,
+            match=r"channels first, and the data have them last: .*; or, where you gave it, leave out --channels-first",
         ):
             next(iter(CalibrationSet(turned, first, {})))
 

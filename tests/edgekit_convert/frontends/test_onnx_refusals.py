@@ -169,6 +169,39 @@ def test_inputs_are_refused_by_name(onnx_environment: Path, tmp_path: Path, valu
 
 
 @pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        pytest.param(
+            ["y", "x"], "the output 'x' is one of the inputs, handed through: export the model without", id="input"
+        ),
+        pytest.param(["y", "w"], "the output 'w' is a constant, the same for all inputs: export", id="constant"),
+        pytest.param(["y", "y"], "the output 'y' is listed twice: export", id="twice"),
+        pytest.param(["r"], "no output depends on an input: there is nothing to convert", id="nothing"),
+    ],
+)
+def test_outputs_that_nothing_is_computed_for(
+    onnx_environment: Path, tmp_path: Path, outputs: list[str], message: str
+) -> None:
+    """Each is named; a file with such an output would not run."""
+    net = onnx.Net()
+    net.op("MatMul", ["x", net.weights("w", 4, 2)], "y")
+    net.op("Relu", ["w"], "r")
+    with pytest.raises(ConversionError, match=rf"m\.onnx: {message}"):
+        open_source(net.save(tmp_path / "m.onnx", [X], [onnx.value(name, None) for name in outputs]))
+
+
+def test_operators_newer_than_onnxruntime_s(onnx_environment: Path, tmp_path: Path) -> None:
+    """The message says up to which version it has them."""
+    net = onnx.Net()
+    net.op("Relu", ["x"], "y")
+    message = (
+        r"m\.onnx is written for ONNX's operators of version 99, and onnxruntime [\d.]+ has those up to \d+: export it"
+    )
+    with pytest.raises(ConversionError, match=message):
+        open_source(net.save(tmp_path / "m.onnx", [X], [Y], opset=99))
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         pytest.param(b"", "damaged or not what its name says", id="empty"),

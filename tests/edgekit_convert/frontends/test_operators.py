@@ -81,6 +81,29 @@ def _branching() -> bytes:
     return b.build({"x": x}, {"y": y})
 
 
+def test_random_numbers_are_refused() -> None:
+    """No two runs give the same, so that a conversion could neither measure nor compare."""
+    b = models.Builder()
+    sizes = b.tensor("sizes", (2,), "int32", data=np.array([1, 4], np.int32))
+    x, noise, y = b.tensor("x", (1, 4)), b.tensor("noise", (1, 4)), b.tensor("y", (1, 4))
+    b.op("RANDOM_STANDARD_NORMAL", [sizes], [noise], ("RandomOptions", schema.RandomOptionsT()))
+    b.op("ADD", [x, noise], [y], ("AddOptions", schema.AddOptionsT()))
+    with pytest.raises(ConversionError, match="random numbers while it runs: RANDOM_STANDARD_NORMAL at 'noise'"):
+        convert(b.build({"x": x}, {"y": y}))
+
+
+def test_outputs_as_long_as_the_data_say_are_refused() -> None:
+    """Places of what is above zero: the file's own size of them means nothing."""
+    b = models.Builder()
+    x, zero = b.tensor("x", (1, 4)), b.tensor("zero", (1,), data=np.zeros(1, np.float32))
+    above, places = b.tensor("above", (1, 4)), b.tensor("places", (1, 2), "int64")
+    b.tensors[above].type = schema.TensorType.BOOL
+    b.op("GREATER", [x, zero], [above], ("GreaterOptions", schema.GreaterOptionsT()))
+    b.op("WHERE", [above], [places], ("WhereOptions", schema.WhereOptionsT()))
+    with pytest.raises(ConversionError, match="the output 'y' is as long as the data say: WHERE at 'places'"):
+        convert(b.build({"x": x}, {"y": places}))
+
+
 def test_open_sizes_do_not_hide_the_reason() -> None:
     """Where the interpreter has to work sizes out first, the operator is named all the same."""
 

@@ -108,6 +108,8 @@ def test_rows_of_channels_take_other_sizes(last: int) -> None:
         {"t0": (1, 9, 5, 4)} if source.inputs[0].name == "t0" else {source.inputs[0].name: (1, 9, 5, 4)}
     )
     assert ModelFile.read(pivot).outputs[0].shape == (1, 45 * 8 // last, last)
+    (said,) = source.export_notes
+    assert said.startswith("1 RESHAPE with a fixed number of places loosened for these sizes: ")
     value = np.random.default_rng(0).normal(size=(1, 9, 5, 4)).astype(np.float32)
     small = value[:, :6, :5]
     other = opened(1, -1, -1, 4, content=content)

@@ -55,6 +55,8 @@ def held_in(form: str, weights: dict[str, Any], torch: Any) -> Any:
         "state_dict": {"state_dict": weights, "epoch": 3},
         "model and optimizer": {"model": weights, "optimizer": {"state": {0: {"step": zero}}}},
         "own name": {"epoch": 3, "student": weights},
+        "optimizer first": {"optimizer": {"state": {0: {"step": zero}}}, "student": weights},
+        "two networks": {"critic": {"dense.weight": zero}, "student": weights},
         "parallel": {f"module.{name}": value for name, value in weights.items()},
         "compiled and parallel": {f"module._orig_mod.{name}": value for name, value in weights.items()},
         "no counters": {name: value for name, value in weights.items() if "num_batches" not in name},
@@ -65,7 +67,7 @@ def held_in(form: str, weights: dict[str, Any], torch: Any) -> Any:
 @pytest.mark.parametrize(
     "form",
     ["plain", "state_dict", "model and optimizer", "own name", "parallel", "compiled and parallel", "no counters", "backbone",
-     "lightning"],
+     "lightning", "optimizer first", "two networks"],
 )  # fmt: skip
 def test_wrappers_and_prefixes(nets: Any, torch: Any, tmp_path: Path, form: str) -> None:
     """However trainers keep the weights, they reach their places, and what was done to names is said."""
@@ -76,6 +78,15 @@ def test_wrappers_and_prefixes(nets: Any, torch: Any, tmp_path: Path, form: str)
     assert scores(open_source(model, Opening(shapes=SIZES))) == scores(source)
     renamed = form in ("parallel", "compiled and parallel", "backbone", "lightning")
     assert renamed is any("removed from before the weights' names" in note for note in source.notes)
+
+
+def test_averaged_weights_beside(nets: Any, torch: Any, tmp_path: Path) -> None:
+    """Where two would fit, it is said which were taken."""
+    weights = nets.seeded(nets.Classifier).state_dict()
+    torch.save({"state_dict_ema": nets.classifier().state_dict(), "state_dict": weights}, tmp_path / "weights.pth")
+    source = opened(tmp_path / "weights.pth")
+    assert scores(open_source(nets.seeded(nets.Classifier), Opening(shapes=SIZES))) == scores(source)
+    assert source.notes[0].startswith("the weights under 'state_dict' were taken; those under 'state_dict_ema' fit")
 
 
 @pytest.mark.parametrize("form", ["before 1.6", "safetensors", "in memory", "in memory, wrapped in a module"])

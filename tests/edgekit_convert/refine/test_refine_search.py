@@ -279,3 +279,19 @@ def test_the_held_out_samples_only_judge() -> None:
     assert first[name].after != first[name].before
     moved = [(first[key].after, other[key].after, first[key].before) for key in first.keys() & other.keys()]
     assert all(a == b or before in (a, b) for a, b, before in moved)
+
+
+def test_what_follows_may_take_places_that_were_computed() -> None:
+    """A layer behind the tensor reads integers that do not follow from it: those are values to keep as well."""
+    net = nets.Net(seed=4)
+    x = net.input(1, 8)
+    y = net.dense(x, 8)
+    place = net.result((1,), "int32")
+    options = nets.schema.ArgMaxOptionsT()
+    options.outputType = nets.schema.TensorType.INT32
+    net.op("ARG_MAX", [x, net.constant(1, "int32")], [place], ("ArgMaxOptions", options))
+    gather = nets.schema.GatherOptionsT()
+    gather.axis = 1
+    content = net.finish(net.simple("GATHER", [y, place], (1, 1), ("GatherOptions", gather)))
+    result = found(content, with_outliers(16, 1), with_outliers(8, 2))
+    assert result[net.tensors[y].name.decode()].noise_before > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import replace
 
@@ -31,8 +32,14 @@ def parts(content: bytes) -> tuple[nets.Samples, nets.Samples]:
     return everything[:36], everything[36:]
 
 
-def refined(content: bytes, effort: str, *, recipe: str = "int8", measured: Statistics | None = None) -> Refined:
-    """A model quantised and refined; ``measured`` stands in place of what the samples would give."""
+@functools.cache
+def refined(content: bytes, effort: str, *, recipe: str = "int8") -> Refined:
+    """A model quantised and refined; once for all tests that ask for the same."""
+    return refined_on(content, effort, recipe=recipe)
+
+
+def refined_on(content: bytes, effort: str, *, recipe: str = "int8", measured: Statistics | None = None) -> Refined:
+    """The same; ``measured`` stands in place of what the samples would give."""
     refining, held_out = parts(content)
     refinery = Refinery(
         refining=refining, held_out=held_out, io=io_for(recipe, None), recipe=recipe, spec=SPEC,
@@ -111,7 +118,7 @@ def test_a_step_that_does_not_help_is_rolled_back() -> None:
     refining, held_out = parts(content)
     right = nets.statistics(content, refining + held_out)
     wrong = replace(right, sums={name: -3 * total for name, total in right.sums.items()})
-    result = refined(content, "fast", measured=wrong)
+    result = refined_on(content, "fast", measured=wrong)
     [step] = result.steps
     assert ("bias-correction", False) == (step.name, step.kept)
     assert step.after > step.before

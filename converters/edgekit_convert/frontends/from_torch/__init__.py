@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import AlreadyQuantisedError, ConversionError, OptionError
+from edgekit.errors import ConversionError, OptionError
 from edgekit.tensors import TensorSpec
 from edgekit_convert.frontends.foreign import first_line
+from edgekit_convert.frontends.from_torch.checks import check_module, check_program
 from edgekit_convert.frontends.from_torch.files import kind_of as kind_of
 from edgekit_convert.frontends.from_torch.images import image_inputs, image_outputs
 from edgekit_convert.frontends.from_torch.inputs import find_inputs, forward_names
@@ -22,10 +24,12 @@ from edgekit_convert.frontends.from_torch.lowering import (
     import_litert_torch,
     import_torch,
     named_outputs,
+    ordinary,
     quiet,
 )
+from edgekit_convert.frontends.from_torch.names import places_of
 from edgekit_convert.frontends.from_torch.programs import load_program
-from edgekit_convert.frontends.from_torch.weights import fill, make_model, read_weights, tensors_in
+from edgekit_convert.frontends.from_torch.weights import Weights, fill, make_model, read_weights, tensors_in
 from edgekit_convert.frontends.layout import channels_last
 from edgekit_convert.frontends.source import Opening, Source
 
@@ -94,7 +98,7 @@ def is_state_dict(source: Any) -> bool:
     )
 
 
-def _from_weights(torch: Any, weights: Mapping[str, Any], name: str, opening: Opening) -> Source:
+def _from_weights(torch: Any, weights: Sequence[Weights], name: str, opening: Opening) -> Source:
     if opening.model is None:
         raise OptionError("a state dict is not a network: pass the function that makes it as model.")
     model = make_model(torch, opening.model, name)
@@ -106,7 +110,11 @@ def _from_module(torch: Any, source: Any, name: str, notes: tuple[str, ...], ope
     _no_signature(opening)
     model, more = _ready(torch, source)
     names = forward_names(model, opening)
-    call = _caller(names)
+    arguments = _caller(model, names)
+
+    def call(module: Any, values: Sequence[Any]) -> Any:
+        positional, named = arguments(values)
+        return module(*positional, **named)
 
     def run(specs: Sequence[TensorSpec]) -> Any:
         return Network(torch, model, call, tuple(specs)).run(Network(torch, model, call, tuple(specs)).example())
@@ -114,10 +122,12 @@ def _from_module(torch: Any, source: Any, name: str, notes: tuple[str, ...], ope
     inputs, moved = find_inputs(model, names, opening, run)
     network = Network(torch, model, call, inputs)
     try:
-        with quiet(), contextlib.redirect_stderr(io.StringIO()):  # where it prints the graph that it cannot trace
-            program = torch.export.export(model, *_arguments(network), strict=False)
+        # It prints the graph that it cannot trace to stderr.
+        with quiet(), ordinary(torch), contextlib.redirect_stderr(io.StringIO()):
+            program = torch.export.export(model, *arguments(network.example()), strict=False)
     except Exception as error:  # PyTorch and the model's own code raise whatever they like
         raise ConversionError(explain(error)) from error
+    check_program(program, name, exported=False)
     # A run of another number of samples is another export, so that the batch is open.
     opened = [
         spec if spec.shape[:1] != (1,) else TensorSpec(spec.name, (-1, *spec.shape[1:]), spec.dtype) for spec in inputs
@@ -125,19 +135,20 @@ def _from_module(torch: Any, source: Any, name: str, notes: tuple[str, ...], ope
     return _source(replace(network, inputs=tuple(opened)), program, name, (*notes, *more), opening, moved)
 
 
-def _arguments(network: Network) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    names = [spec.name for spec in network.inputs]
-    if names == ["input"]:
-        return network.example(), {}
-    return (), dict(zip(names, network.example(), strict=True))
+def _caller(model: Any, names: Sequence[str]) -> Callable[[Sequence[Any]], tuple[tuple[Any, ...], dict[str, Any]]]:
+    """What says how a module takes its inputs: by their places where they are its first parameters, else by their names."""
+    kinds = list(inspect.signature(model.forward).parameters.values())
+    first = [item.name for item in kinds if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)]
+    # Wrappers of modules take any number of arguments and name none.
+    loose = {item.kind for item in kinds} & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    by_place = first[: len(names)] == list(names) or (
+        inspect.Parameter.VAR_POSITIONAL in loose and (len(loose) == 1 or len(names) == 1)
+    )
 
+    def arguments(values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (tuple(values), {}) if by_place else ((), dict(zip(names, values, strict=True)))
 
-def _caller(names: Sequence[str]) -> Callable[[Any, Sequence[Any]], Any]:
-    def call(module: Any, values: Sequence[Any]) -> Any:
-        # One tensor goes in by its place: wrappers of modules take any number of arguments and name none.
-        return module(*values) if len(names) == 1 else module(**dict(zip(names, values, strict=True)))
-
-    return call
+    return arguments
 
 
 def _ready(torch: Any, source: Any) -> tuple[Any, tuple[str, ...]]:
@@ -145,17 +156,8 @@ def _ready(torch: Any, source: Any) -> tuple[Any, tuple[str, ...]]:
     parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
     while isinstance(source, parallel) or hasattr(source, "_orig_mod"):
         source = source.module if isinstance(source, parallel) else source._orig_mod
-    quantised = [
-        name or type(module).__name__
-        for name, module in source.named_modules()
-        if "quantized" in type(module).__module__.split(".")
-    ]
+    check_module(torch, source)
     tensors = [*source.parameters(), *source.buffers()]
-    if quantised or any(value.is_quantized for value in tensors) or _has_subclass(torch, tensors):
-        raise AlreadyQuantisedError(
-            f"{type(source).__name__} is quantised already{f' ({quantised[0]})' if quantised else ''}. A float model was expected: "
-            "convert the model that it was made from."
-        )
     try:
         with _leaves(torch, source):
             model = copy.deepcopy(source)
@@ -191,16 +193,11 @@ def _leaves(torch: Any, module: Any) -> Iterator[None]:
             vars(inner)[name] = value
 
 
-def _has_subclass(torch: Any, tensors: Sequence[Any]) -> bool:
-    """Whether a weight is kept in a form of its own, as torchao keeps quantised ones."""
-    return any(type(value.data) is not torch.Tensor for value in tensors)
-
-
 def _from_program(torch: Any, program: Any, name: str, opening: Opening) -> Source:
     _no_signature(opening)
     if opening.model is not None:
         raise OptionError(f"--model is for files of weights alone, and {name} is a whole program: leave it out.")
-    _check_program(torch, program, name)
+    check_program(program, name, exported=True)
     inputs = _program_inputs(torch, program, name)
     module = program.module()
     pytree = torch.utils._pytree
@@ -212,29 +209,8 @@ def _from_program(torch: Any, program: Any, name: str, opening: Opening) -> Sour
         positional, named = pytree.tree_unflatten(flat, structure)
         return module(*positional, **named)
 
-    return _source(Network(torch, module, call, inputs), program, name, (), opening)
-
-
-def _check_program(torch: Any, program: Any, name: str) -> None:
-    """Refuse a program that was exported for training, or quantised."""
-    for node in program.graph.nodes:
-        schema = getattr(node.target, "_schema", None)
-        if node.op != "call_function" or schema is None:
-            continue
-        if "quantize" in str(schema.name):
-            raise AlreadyQuantisedError(
-                f"{name} is quantised already: it has {schema.name}. A float program was expected: export the model that it was "
-                "made from."
-            )
-        given = dict(zip((argument.name for argument in schema.arguments), node.args, strict=False)) | dict(node.kwargs)
-        operator = str(schema.name).partition("::")[2]
-        if ("norm" in operator and given.get("training") is True) or (
-            "dropout" in operator and given.get("train") is True
-        ):
-            raise ConversionError(
-                f"{name} was exported in training mode: {schema.name} computes with the batch's own statistics, or drops values by "
-                "chance. Call model.eval() before torch.export.export."
-            )
+    network = Network(torch, module, call, inputs, places=places_of(program))
+    return _source(network, program, name, (), opening)
 
 
 def _program_inputs(torch: Any, program: Any, name: str) -> tuple[TensorSpec, ...]:

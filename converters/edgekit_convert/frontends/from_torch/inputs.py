@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from edgekit_convert.frontends.source import Opening
 _FOR_INTEGERS = ("float32", "int32", "int64")
 #: How many channels an image has that nothing else is known of.
 _CHANNELS = (1, 3, 4)
+#: What PyTorch says where an input is of another type than an operator takes.
+_OF_TYPES = re.compile(r"scalar type|dtype|data type|indices must be|\bLong\b")
 #: So many combinations of the inputs' sizes and types are tried.
 _TRIALS = 256
 
@@ -72,13 +75,17 @@ def find_inputs(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 run(specs)
+        except ConversionError:  # it runs, and what it returns cannot be taken
+            raise
         except Exception as error:  # PyTorch and the model's own code raise whatever they like
             failures.append(f"{', '.join(str(spec) for spec in specs)}: {_said(error)}")
             continue
         return specs, moved
+    # What a type that was tried in vain says tells less than what the model says of the sizes.
+    told = next((text for text in failures if not _OF_TYPES.search(text)), failures[0])
     raise ConversionError(
         f"{type(model).__name__} does not run on inputs of the sizes that {'--shape says' if shapes else 'the calibration data have'} "
-        f"({failures[0]}). Pass the sizes that it takes, as in --shape {names[0]}=1,3,224,224."
+        f"({told}). Pass the sizes that it takes, the batch first, as in --shape {names[0]}=1,3,224,224."
     )
 
 
@@ -110,10 +117,11 @@ def _possible(
     for reading in readings:
         given = [shapes[name] if name in shapes else (1, *reading[name].shape) for name in names]
         sizes = [_orders(shape) for shape in given]
-        types = [_types(reading[name].dtype.kind if name in reading else None) for name in names]
-        # All inputs are of one order and of one type more often than not.
+        kinds = [reading[name].dtype.kind if name in reading else None for name in names]
+        types = [_types(kind) for kind in kinds]
         ranked = sorted(
-            itertools.product(itertools.product(*sizes), itertools.product(*types)), key=lambda pair: len(set(pair[1]))
+            itertools.product(itertools.product(*sizes), itertools.product(*types)),
+            key=lambda pair: _unlikely(kinds, pair[1]),
         )
         for shape, dtypes in ranked:
             moved = frozenset(name for name, own, seen in zip(names, shape, given, strict=True) if own != seen)
@@ -137,6 +145,17 @@ def _types(kind: str | None) -> tuple[str, ...]:
     if kind == "f":
         return ("float32",)
     return _FOR_INTEGERS
+
+
+def _unlikely(kinds: Sequence[str | None], dtypes: Sequence[str]) -> tuple[int, int]:
+    """How unlikely types are for data of these kinds.
+
+    What is true or false is a mask, and as a number it would be added where it is to hide; all others are of one type more often
+    than not.
+    """
+    masks = [dtype for kind, dtype in zip(kinds, dtypes, strict=True) if kind == "b"]
+    others = [dtype for kind, dtype in zip(kinds, dtypes, strict=True) if kind != "b"]
+    return sum(dtype != "bool" for dtype in masks), len(set(others))
 
 
 def _said(error: Exception) -> str:

@@ -22,8 +22,9 @@ import numpy as np
 
 from edgekit.errors import ConversionError
 from edgekit.tensors import Array, TensorSpec
-from edgekit_convert import graph as editing
 from edgekit_convert.frontends.foreign import first_line
+from edgekit_convert.frontends.from_torch.checks import check_file
+from edgekit_convert.frontends.from_torch.names import NETWORK, called_by_paths, with_names
 from edgekit_convert.frontends.layout import turned_back
 
 _INSTALL = "`pip install 'edgekit[torch]'`"
@@ -99,6 +100,21 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+@contextlib.contextmanager
+def ordinary(torch: Any) -> Iterator[None]:
+    """Let attention and transformer layers compute step by step, as they do in training.
+
+    In inference PyTorch may take one operator for a whole layer, which TFLite has not, and which needs at least one place that is
+    not masked (PyTorch, ``torch/nn/modules/transformer.py``).
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 @dataclass(frozen=True)
 class Network:
     """A network of PyTorch, ready to be called.
@@ -110,6 +126,7 @@ class Network:
         inputs: as it takes them.
         layouts: by input name, for those that the file has with the channels last: see ``Source``.
         output_layouts: the same by output name.
+        places: for an exported program, see ``places_of``.
     """
 
     torch: Any
@@ -118,6 +135,7 @@ class Network:
     inputs: tuple[TensorSpec, ...]
     layouts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     output_layouts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def file_inputs(self) -> tuple[TensorSpec, ...]:
@@ -138,7 +156,7 @@ class Network:
         Raises:
             ConversionError: it returns something else than tensors.
         """
-        with self.torch.no_grad():
+        with self.torch.no_grad(), ordinary(self.torch):
             return named_outputs(self.torch, self.call(self.module, values))
 
     def example(self, shapes: Mapping[str, tuple[int, ...]] | None = None) -> tuple[Any, ...]:
@@ -157,7 +175,8 @@ class Network:
         """Run the network on arrays in the file's layout; the outputs by name, likewise."""
         tensors = []
         for spec in self.inputs:
-            value = self.torch.from_numpy(np.ascontiguousarray(values[spec.name]))
+            # A copy, because a network may compute in its inputs' own memory.
+            value = self.torch.from_numpy(np.array(values[spec.name], order="C"))
             axes = self.layouts.get(spec.name)
             tensors.append(value.permute(turned_back(axes)).contiguous() if axes else value)
         with quiet():
@@ -196,11 +215,13 @@ class Network:
         )
         litert_torch = import_litert_torch()
         try:
-            with quiet():
+            with quiet(), called_by_paths(self.places), ordinary(self.torch):
                 content = litert_torch.convert(_edges(self, names), permuted).model_content()
         except Exception as error:  # PyTorch, litert-torch and MLIR raise errors of their own, all about the model
             raise ConversionError(explain(error)) from error
-        return _with_names(content, [spec.name for spec in self.inputs], names)
+        named = with_names(content, [spec.name for spec in self.inputs], names)
+        check_file(named)
+        return named
 
 
 def turned(shape: Sequence[int], axes: Sequence[int] | None) -> tuple[int, ...]:
@@ -209,7 +230,7 @@ def turned(shape: Sequence[int], axes: Sequence[int] | None) -> tuple[int, ...]:
 
 
 def named_outputs(torch: Any, result: Any) -> dict[str, Any]:
-    """Outputs by name: a network's own keys, else ``output_0``, ``output_1``, ... in order; ``None`` is left out.
+    """Outputs by name, floats as float32: a network's own keys, else ``output_0``, ``output_1``, ... in order; no ``None``.
 
     Raises:
         ConversionError: one is no tensor, or there is none.
@@ -217,10 +238,11 @@ def named_outputs(torch: Any, result: Any) -> dict[str, Any]:
     pytree = torch.utils._pytree
     leaves = [(path, value) for path, value in pytree.tree_flatten_with_path(result)[0] if value is not None]
     foreign = [type(value).__name__ for _, value in leaves if not isinstance(value, torch.Tensor)]
+    foreign += [] if foreign else ["tensor of complex numbers" for _, value in leaves if value.is_complex()]
     if foreign or not leaves:
         raise ConversionError(
-            f"the PyTorch model returns {f'a {foreign[0]}' if foreign else 'nothing'}: tensors, or a tuple or dictionary of tensors, "
-            "were expected. Wrap it in a module that returns what is needed."
+            f"the PyTorch model returns {f'a {foreign[0]}' if foreign else 'nothing'}: tensors of real numbers, or a tuple or "
+            "dictionary of them, were expected. Wrap it in a module that returns what is needed."
         )
     width = len(str(len(leaves) - 1))
     found: dict[str, Any] = {}
@@ -228,7 +250,9 @@ def named_outputs(torch: Any, result: Any) -> dict[str, Any]:
         keys = [getattr(key, "key", getattr(key, "name", getattr(key, "idx", None))) for key in path]
         by_name = [key for key in keys if isinstance(key, str)]
         name = "_".join(str(key) for key in keys) if by_name else f"output_{number:0{width}d}"
-        found[name if name not in found else f"{name}_{number}"] = value
+        # A .tflite and numpy have no bfloat16, and devices no float64.
+        plain = value.float() if value.is_floating_point() else value
+        found[name if name not in found else f"{name}_{number}"] = plain
     return found
 
 
@@ -245,13 +269,13 @@ def _edges(network: Network, names: Sequence[str]) -> Any:
     class Edges(base):  # type: ignore[misc]  # PyTorch is imported where it is needed, and its types are not known here
         def __init__(self) -> None:
             super().__init__()
-            self.network = network.module
+            setattr(self, NETWORK, network.module)
 
         def forward(self, *values: Any) -> Any:
             turned = [
                 value if axes is None else value.permute(axes) for value, axes in zip(values, before, strict=True)
             ]
-            results = named_outputs(torch, network.call(self.network, turned)).values()
+            results = named_outputs(torch, network.call(getattr(self, NETWORK), turned)).values()
             return tuple(
                 value if axes is None else value.permute(axes) for value, axes in zip(results, after, strict=True)
             )
@@ -260,39 +284,6 @@ def _edges(network: Network, names: Sequence[str]) -> Any:
     # Not eval(), which an exported program's module refuses; what is inside is in evaluation already.
     edges.training = False
     return edges
-
-
-def _with_names(flatbuffer: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-    """Give the signature the network's own names: litert-torch numbers what goes in and out.
-
-    Args:
-        flatbuffer: what litert-torch made.
-        inputs: in the order of the network.
-        outputs: likewise.
-
-    Raises:
-        ConversionError: an input or output is not in the file.
-    """
-    edited = editing.read(flatbuffer)
-    (signature,) = edited.signatureDefs
-    by_name = {item.name.decode(): item for item in signature.inputs}
-    if set(by_name) != {f"args_{number}" for number in range(len(inputs))} or len(signature.outputs) != len(outputs):
-        seen = f"{', '.join(by_name)} and {len(signature.outputs)} outputs"
-        raise ConversionError(
-            f"litert-torch left out inputs or outputs of the model: {', '.join(inputs)} and {len(outputs)} outputs were expected, "
-            f"and {seen} are in the file. An input that nothing depends on cannot be converted."
-        )
-    numbered = {item.name.decode(): item for item in signature.outputs}
-    main = edited.subgraphs[signature.subgraphIndex]
-    main.inputs = [int(by_name[f"args_{number}"].tensorIndex) for number in range(len(inputs))]
-    main.outputs = [int(numbered[f"output_{number}"].tensorIndex) for number in range(len(outputs))]
-    for number, name in enumerate(inputs):
-        by_name[f"args_{number}"].name = name.encode()
-    for number, name in enumerate(outputs):
-        numbered[f"output_{number}"].name = name.encode()
-    signature.inputs = [by_name[f"args_{number}"] for number in range(len(inputs))]
-    signature.outputs = [numbered[f"output_{number}"] for number in range(len(outputs))]
-    return editing.write(edited)
 
 
 def explain(error: Exception) -> str:

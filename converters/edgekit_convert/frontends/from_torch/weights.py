@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,20 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 _LISTED = 5
 
 
-def read_weights(torch: Any, path: Path) -> Mapping[str, Any]:
+@dataclass(frozen=True)
+class Weights:
+    """Tensors by name, with where they were found.
+
+    Attributes:
+        place: the keys that lead to them, joined by dots; empty for what is a state dict itself.
+        tensors: by name.
+    """
+
+    place: str
+    tensors: Mapping[str, Any]
+
+
+def read_weights(torch: Any, path: Path) -> tuple[Weights, ...]:
     """Read tensors by name from a file.
 
     Args:
@@ -46,19 +60,19 @@ def read_weights(torch: Any, path: Path) -> Mapping[str, Any]:
     return tensors_in(torch, content, str(path))
 
 
-def _read_safetensors(path: Path) -> Mapping[str, Any]:
+def _read_safetensors(path: Path) -> tuple[Weights, ...]:
     try:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError as error:
         raise ConversionError(f"reading {path} needs safetensors ({error}): `pip install 'edgekit[torch]'`.") from error
     try:
-        weights: Mapping[str, Any] = load_file(path)
+        tensors: Mapping[str, Any] = load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ModelFileError(
             f"{path} is damaged or cut short: {first_line(error)}. Copy or download the file again."
         ) from error
-    return weights
+    return (Weights("", tensors),)
 
 
 def _refused(path: Path, error: Exception) -> ConversionError:
@@ -74,8 +88,8 @@ def _refused(path: Path, error: Exception) -> ConversionError:
     )
 
 
-def tensors_in(torch: Any, content: Any, origin: str) -> Mapping[str, Any]:
-    """The weights among what a file holds.
+def tensors_in(torch: Any, content: Any, origin: str) -> tuple[Weights, ...]:
+    """The weights among what a file holds, the likeliest first.
 
     Args:
         torch: the module.
@@ -86,14 +100,15 @@ def tensors_in(torch: Any, content: Any, origin: str) -> Mapping[str, Any]:
         AlreadyQuantisedError: they are quantised.
         ConversionError: there are none.
     """
-    found = next(_candidates(torch, content), None)
-    if found is None:
+    found = tuple(_candidates(torch, content, ""))
+    if not found:
         raise ConversionError(
             f"{origin} holds {_described(torch, content)}: a state dict, tensors by name, was expected, as "
             "torch.save(model.state_dict(), FILE) writes it."
         )
-    quantised = [name for name, value in found.items() if value.is_quantized or "_packed_params" in name]
-    quantised += [name for name in found if name.endswith(("weight_zero_point", "weight_zp", "qweight"))]
+    first = found[0].tensors
+    quantised = [name for name, value in first.items() if value.is_quantized or "_packed_params" in name]
+    quantised += [name for name in first if name.endswith(("weight_zero_point", "weight_zp", "qweight"))]
     if quantised:
         raise AlreadyQuantisedError(
             f"{origin} is quantised already: {', '.join(quantised[:_LISTED])}. The weights of the float model were expected: "
@@ -102,22 +117,20 @@ def tensors_in(torch: Any, content: Any, origin: str) -> Mapping[str, Any]:
     return found
 
 
-def _candidates(torch: Any, content: Any) -> Iterator[Mapping[str, Any]]:
+def _candidates(torch: Any, content: Any, place: str) -> Iterator[Weights]:
     """Containers of tensors by name, the likeliest first."""
-    if not isinstance(content, Mapping):
+    # An optimiser keeps its tensors by number, some with names inside, and they are as large as the weights.
+    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
         return
-    inner = [content[name] for name in _WRAPPERS if name in content]
-    for item in inner:
-        yield from _candidates(torch, item)
-    tensors = {
-        name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, torch.Tensor)
-    }
+    wrapped = [name for name in _WRAPPERS if name in content]
+    for name in wrapped:
+        yield from _candidates(torch, content[name], f"{place}.{name}".lstrip("."))
+    tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
     if tensors:
-        yield tensors
-    elif not inner:
-        # Trainers have names of their own; an optimizer's state is by number, and is passed over.
-        for item in content.values():
-            yield from _candidates(torch, item)
+        yield Weights(place, tensors)
+    for name, item in content.items():  # trainers have names of their own
+        if name not in wrapped:
+            yield from _candidates(torch, item, f"{place}.{name}".lstrip("."))
 
 
 def _described(torch: Any, content: Any) -> str:
@@ -142,23 +155,42 @@ def make_model(torch: Any, factory: Callable[[], Any] | str, origin: str) -> Any
     return model_of(factory, lambda item: isinstance(item, torch.nn.Module), "a torch.nn.Module", origin)[0]
 
 
-def fill(torch: Any, model: Any, weights: Mapping[str, Any], origin: str) -> tuple[str, ...]:
+def fill(torch: Any, model: Any, weights: Sequence[Weights], origin: str) -> tuple[str, ...]:
     """Put weights into a model, all of them and in their places.
 
     Args:
         torch: the module.
         model: an ``nn.Module``; it is changed.
-        weights: tensors by name.
+        weights: what there is, the likeliest first; the first that are this model's are taken.
         origin: what to call them in messages.
 
     Returns:
-        What was done to the names.
+        What was done to the names, and which others would have been this model's.
 
     Raises:
-        ConversionError: they are not this model's.
+        ConversionError: none are this model's.
     """
     wanted = {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
-    fitting, notes = _fitting(wanted, weights)
+    fits = [(item, *_fitting(wanted, item.tensors)) for item in weights]
+    right = [fit for fit in fits if not _unlike(wanted, fit[1])]
+    if not right:
+        raise ConversionError(
+            f"the weights in {origin} are not those of {type(model).__name__}: {_unlike(wanted, fits[0][1])}. "
+            "Give with --model the function that makes the network that was trained."
+        )
+    taken, fitting, notes = right[0]
+    model.load_state_dict(fitting, strict=False)
+    others = [item.place for item, _, _ in right[1:]]
+    if others:
+        notes += (
+            f"the weights under {taken.place!r} were taken; those under {_listed(list(map(repr, others)))} fit the network as "
+            "well. Save the ones that you want as a file of their own.",
+        )
+    return notes
+
+
+def _unlike(wanted: Mapping[str, Any], fitting: Mapping[str, Any]) -> str:
+    """What sets weights apart from a model's; nothing where they are its own."""
     # A counter of training steps, which models saved before PyTorch 0.4.1 lack, and which nothing computes with.
     missing = [name for name in wanted if name not in fitting and not name.endswith("num_batches_tracked")]
     unknown = [name for name in fitting if name not in wanted]
@@ -167,18 +199,12 @@ def fill(torch: Any, model: Any, weights: Mapping[str, Any], origin: str) -> tup
         for name, value in wanted.items()
         if name in fitting and fitting[name].shape != value.shape
     ]
-    if missing or unknown or other:
-        parts = [
-            f"the model lacks {_listed(unknown)}" if unknown else "",
-            f"the file lacks {_listed(missing)}" if missing else "",
-            f"sizes differ: {_listed(other)}" if other else "",
-        ]
-        raise ConversionError(
-            f"the weights in {origin} are not those of {type(model).__name__}: {'; '.join(part for part in parts if part)}. "
-            "Give with --model the function that makes the network that was trained."
-        )
-    model.load_state_dict(fitting, strict=False)
-    return notes
+    parts = [
+        f"the model lacks {_listed(unknown)}" if unknown else "",
+        f"the file lacks {_listed(missing)}" if missing else "",
+        f"sizes differ: {_listed(other)}" if other else "",
+    ]
+    return "; ".join(part for part in parts if part)
 
 
 def _fitting(wanted: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -72,6 +72,34 @@ def inputs_of(model: Any, name: str) -> list[dict[str, Any]]:
     return found
 
 
+def check_outputs(model: Any, name: str) -> None:
+    """Refuse outputs that nothing is computed for.
+
+    Args:
+        model: the ``ModelProto``.
+        name: the file's, for messages.
+
+    Raises:
+        RefusedError: one is no tensor of numbers, or an input or a constant itself, or listed twice.
+    """
+    inputs = {value.name for value in model.graph.input}
+    constants = {tensor.name for tensor in model.graph.initializer}
+    seen: set[str] = set()
+    for value in model.graph.output:
+        what = ""
+        if value.type.WhichOneof("value") not in ("tensor_type", None):
+            raise _refused(f"{name}: the output {value.name!r} is no tensor of numbers.")
+        if value.name in inputs:
+            what = "one of the inputs, handed through"
+        elif value.name in constants:
+            what = "a constant, the same for all inputs"
+        elif value.name in seen:
+            what = "listed twice"
+        if what:
+            raise _refused(f"{name}: the output {value.name!r} is {what}: export the model without it.")
+        seen.add(value.name)
+
+
 def check_operators(model: Any, name: str, *, simplified: bool = False) -> None:
     """Refuse operators that have no form in TFLite.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from edgekit_convert.frontends.onnx_child import layouts, reading, shaping
-from edgekit_convert.frontends.onnx_child.checking import check_operators, inputs_of
+from edgekit_convert.frontends.onnx_child import layouts, reading, shaping, upgrading
+from edgekit_convert.frontends.onnx_child.checking import check_operators, check_outputs, inputs_of
 from edgekit_convert.frontends.onnx_child.comparing import TOLERANCE, best_layout, difference, random_inputs
 from edgekit_convert.frontends.onnx_child.refusal import RefusedError, first_line
 
@@ -82,19 +83,20 @@ class OpenedModel:
         model, notes = reading.read(path)
         check_operators(model, name)
         every = inputs_of(model, name)
+        check_outputs(model, name)
+        reading.leave_out_unread(model)
         outputs = [item.name for item in model.graph.output]
         read = {item for graph in reading.graphs(model.graph) for node in graph.node for item in node.input} | set(
             outputs
         )
         inputs = [item for item in every if item["name"] in read]
         unused = [item["name"] for item in every if item["name"] not in read]
+        if not inputs:
+            raise RefusedError("conversion", f"{name}: no output depends on an input: there is nothing to convert.")
         if unused:
             notes = (*notes, f"nothing reads the input {', '.join(unused)}, which is left out.")
             for item in [value for value in model.graph.input if value.name in unused]:
                 model.graph.input.remove(item)
-        for value in model.graph.output:
-            if value.type.WhichOneof("value") not in ("tensor_type", None):
-                raise RefusedError("conversion", f"{name}: the output {value.name!r} is no tensor of numbers.")
         places = {item["name"]: layouts.place_of_channels(model, item["name"], len(item["shape"])) for item in inputs}
         chosen = {
             item["name"]: layouts.channels_last(len(item["shape"]))
@@ -114,7 +116,20 @@ class OpenedModel:
                 self.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's errors have no common base but this
-            raise RefusedError("conversion", f"onnxruntime cannot load {self.name}: {first_line(error)}.") from error
+            newest = re.search(r"official support for domain ai\.onnx is till opset (\d+)", str(error))
+            if newest is not None:
+                raise RefusedError(
+                    "conversion",
+                    f"{self.name} is written for ONNX's operators of version {upgrading.opset_of(self.model)}, and onnxruntime "
+                    f"{onnxruntime.__version__} has those up to {newest.group(1)}: export it for that version or an older one.",
+                ) from error
+            advice = "Check it with onnx.checker.check_model, and export it again"
+            opset = upgrading.opset_of(self.model)
+            if opset < upgrading.OLDEST_OPSET:
+                advice = f"It is written for ONNX's operators of version {opset}: export it for {upgrading.OLDEST_OPSET} or newer"
+            raise RefusedError(
+                "conversion", f"onnxruntime cannot load {self.name}: {first_line(error)}. {advice}."
+            ) from error
 
     def described(self) -> dict[str, Any]:
         """What edgekit needs to know of it."""

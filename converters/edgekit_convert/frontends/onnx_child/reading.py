@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from edgekit_convert.frontends.onnx_child.refusal import RefusedError, first_line
+from edgekit_convert.frontends.onnx_child.upgrading import OLDEST_OPSET, brought_to, opset_of
 
 #: What one protobuf message, and one .tflite file, can hold.
 _MOST_BYTES = 2**31 - 1
@@ -47,16 +48,46 @@ def read(path: str) -> tuple[Any, tuple[str, ...]]:
         )
     _bring_weights(model, path)
     notes = []
+    if opset_of(model) < OLDEST_OPSET:
+        before, model = opset_of(model), brought_to(model, OLDEST_OPSET)
+        if opset_of(model) >= OLDEST_OPSET:
+            notes.append(
+                f"it is written for ONNX's operators of version {before}, and was brought to version {OLDEST_OPSET}."
+            )
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     # Before 2018 the constants had to be listed as inputs too.
     constants = {tensor.name for tensor in model.graph.initializer}
     for item in [value for value in model.graph.input if value.name in constants]:
         model.graph.input.remove(item)
+    if constants:  # the first version of the format in which they need not be
+        model.ir_version = max(model.ir_version, 4)
     changed = to_float32(model)
     if changed:
         notes.append(f"its {' and '.join(sorted(changed))} numbers were made float32, and it is compared as such.")
     return model, tuple(notes)
+
+
+def leave_out_unread(model: Any) -> None:
+    """Leave out operators that no output depends on, in place: an input that only they read is none.
+
+    Args:
+        model: the ``ModelProto``, its operators in the order in which they are run.
+    """
+    wanted = {item.name for item in model.graph.output}
+    unread = []
+    for node in reversed(model.graph.node):
+        if not wanted.intersection(node.output):
+            unread.append(node)
+            continue
+        wanted.update(node.input)
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                for graph in graphs(inner):  # branches read what lies around them
+                    wanted.update(item.name for item in graph.output)
+                    wanted.update(name for item in graph.node for name in item.input)
+    for node in unread:
+        model.graph.node.remove(node)
 
 
 def graphs(graph: Any) -> Iterator[Any]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+#: Where in its own source onnxruntime gives up: file, line and function.
+_PLACE = re.compile(r"/onnxruntime_src/\S+:\d+ .*?\)(?: const)? (?=[A-Z])")
+
 
 class RefusedError(Exception):
     """A model that cannot be taken.
@@ -18,4 +23,5 @@ class RefusedError(Exception):
 def first_line(error: BaseException) -> str:
     """What an exception says, in one line and without the full stop."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    text = _PLACE.sub("", text)
     return text[:400].rstrip(".")

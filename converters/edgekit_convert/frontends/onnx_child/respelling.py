@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, numpy_helper
+from onnx import AttributeProto, helper, numpy_helper
+
+from edgekit_convert.frontends.onnx_child.upgrading import brought_to, opset_of
 
 #: Parts of the bias of a recurrent operator for each hidden unit: those of the input and of the recurrence, by gate.
 _BIASES = {"LSTM": 8, "GRU": 6, "RNN": 2}
@@ -20,6 +22,54 @@ def respell(model: Any) -> None:
     _write_out_biases(model)
     while _take_one_branch(model):
         pass
+
+
+#: From this version on Pad takes its value as an input; the converter reads no other.
+_PAD_WITH_INPUTS = 11
+
+
+def with_pad_values(model: Any) -> Any:
+    """A model whose padding values lie where the converter looks for them; the very object where they do.
+
+    Args:
+        model: the ``ModelProto``.
+    """
+    valued = any(
+        node.op_type == "Pad" and any(item.name == "value" and item.f for item in node.attribute)
+        for node in model.graph.node
+    )
+    return brought_to(model, _PAD_WITH_INPUTS) if valued and opset_of(model) < _PAD_WITH_INPUTS else model
+
+
+def fill_dilated(model: Any) -> None:
+    """Write zeros between the weights of dilated convolutions that TensorFlow or TFLite has no form for, in place.
+
+    TensorFlow takes no steps above 1 beside dilation (``tf.nn.convolution``: "strides > 1 not supported in conjunction with
+    dilation_rate > 1"), and TFLite none for volumes.
+
+    Args:
+        model: the ``ModelProto``, constants folded.
+    """
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for number, node in enumerate(model.graph.node):
+        if node.op_type not in ("Conv", "ConvTranspose") or node.input[1] not in constants:
+            continue
+        attributes = {item.name: item for item in node.attribute}
+        dilations = list(attributes["dilations"].ints) if "dilations" in attributes else [1]
+        strides = list(attributes["strides"].ints) if "strides" in attributes else [1]
+        if max(dilations) == 1 or (max(strides) == 1 and len(dilations) < 3):
+            continue
+        weights = numpy_helper.to_array(constants[node.input[1]])
+        sizes = [(size - 1) * step + 1 for size, step in zip(weights.shape[2:], dilations, strict=True)]
+        filled = np.zeros((*weights.shape[:2], *sizes), weights.dtype)
+        filled[tuple([slice(None)] * 2 + [slice(None, None, step) for step in dilations])] = weights
+        name = f"edgekit_filled_{number}"
+        model.graph.initializer.append(numpy_helper.from_array(filled, name))
+        node.input[1] = name
+        kept = [item for key, item in attributes.items() if key not in ("dilations", "kernel_shape")]
+        kept.append(helper.make_attribute("kernel_shape", sizes))
+        del node.attribute[:]
+        node.attribute.extend(kept)
 
 
 def _write_out_biases(model: Any) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 import onnx
 
+from edgekit_convert.frontends.onnx_child.gelu import order_gelu
 from edgekit_convert.frontends.onnx_child.layouts import original, take_turn_away
 from edgekit_convert.frontends.onnx_child.reading import graphs, label
-from edgekit_convert.frontends.onnx_child.respelling import respell
+from edgekit_convert.frontends.onnx_child.respelling import fill_dilated, respell, with_pad_values
 
 _SIMPLIFY = (
     "import sys, onnx, onnxsim\n"
@@ -81,7 +82,7 @@ def prepare(
         simplify: whether constants are folded; else only sizes are worked out.
     """
     pinned = fixed(model, shapes)
-    pinned = worked_out(pinned)
+    pinned = with_pad_values(worked_out(pinned))
     respell(pinned)
     result = simplified(pinned, folder) if simplify else worked_out(pinned)
     if any(
@@ -89,6 +90,8 @@ def prepare(
     ):  # conditions that followed from the sizes are constants now
         respell(result)
         result = simplified(result, folder) if simplify else worked_out(result)
+    fill_dilated(result)
+    order_gelu(result)
     own: list[tuple[int, ...]] = []
     second: list[bool] = []
     inputs = [item.name for item in result.graph.input if item.name in shapes]
