@@ -40,6 +40,8 @@ _CLOSE = 1.04
 _MOST_TRIALS = 16
 #: A trial that did not hold while something disturbed the machine is made again so often, and so many of a search.
 _AGAIN, _MOST_AGAIN = 3, 8
+#: A rate is too high in spite of a disturbance that left so much of the machine, when it is so many times what the whole one would do.
+_MOSTLY, _SURELY = 0.9, 1.1
 #: Where the search begins, as a share of the throughput, and how it goes on until it has a rate on either side.
 _FIRST, _UP, _DOWN = 0.7, 1.2, 0.5
 _LOWEST = 0.02
@@ -115,6 +117,7 @@ def trial(
 
     latencies: list[int] = []
     over = waiting = 0
+    elapsed_ns = 1
     valid = False
     if watch is not None:
         watch.begin()
@@ -134,11 +137,16 @@ def trial(
                 if allowed is not None and over + waiting <= allowed:
                     valid = True
                     break
+    why = None
     # Where not even the fastest query kept the bound, it is the model that does not.
-    able = not valid and min(latencies, default=0) <= bound_ns
+    if watch is not None and not valid and min(latencies, default=0) <= bound_ns:
+        why = watch.disturbance(percentile)
+        able = len(latencies) / (elapsed_ns / 1e9)
+        if why is not None and why.left >= _MOSTLY and rate_per_s > _SURELY * able / why.left:
+            why = None  # on the whole machine, too, queries would have come faster than they can be answered
     return Trial(
         rate_per_s, seed, purpose, len(latencies) + waiting, over + waiting, valid, tuple(latencies),
-        () if watch is None else tuple(watch.times_ns), watch.disturbance(percentile) if able and watch is not None else None,
+        () if watch is None else tuple(watch.times_ns), None if why is None else why.text,
     )  # fmt: skip
 
 

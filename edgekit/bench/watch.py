@@ -7,9 +7,11 @@ work of ``edgekit.bench.pace``, in the processor time of its thread: waiting for
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import statistics
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from edgekit.bench.cases import SLOWED_SHARE
@@ -24,6 +26,19 @@ _ROOM_NS = 500_000
 #: Fewer times than this tell nothing.
 _FEWEST = 10
 _clock = time.perf_counter_ns
+
+
+@dataclasses.dataclass(frozen=True)
+class Disturbance:
+    """What came from outside.
+
+    Attributes:
+        text: in a sentence without its full stop.
+        left: what it left of the machine's power to compute, about: 1 for all.
+    """
+
+    text: str
+    left: float
 
 
 class Watch:
@@ -77,33 +92,39 @@ class Watch:
         """The times since ``begin`` are of a machine that had all the load it can bear: what is slower than these is slowed."""
         self._loaded_ns += self.times_ns
 
-    def disturbance(self, percentile: int) -> str | None:
+    def disturbance(self, percentile: int) -> Disturbance | None:
         """What came from outside since ``begin``. To be asked at the end of a trial that did not hold its bound.
 
         Args:
             percentile: per cent of the queries that had to be within the bound.
 
         Returns:
-            A sentence without its full stop, or ``None`` when there was nothing.
+            ``None`` when there was nothing.
         """
         self.loaded()
         last = self._sample()
         seconds = last["at_s"] - self._first["at_s"]
         if seconds <= 0:
             return None
-        if "steal_s" in last and "steal_s" in self._first:
-            stolen = (last["steal_s"] - self._first["steal_s"]) / seconds
-            # As long as that, queries had to wait whatever the rate.
-            if stolen >= 1 - percentile / 100:
-                return f"the host of this virtual machine took {1000 * stolen:.0f} ms of each second"
-        for finding in outside([self._first, last]):
-            return finding.text
+        stolen, busy, own = (self._growth(last, key) / seconds for key in ("steal_s", "busy_s", "own_s"))
+        left, slow = 1 - (stolen + max(0.0, busy - own)) / last["facts"]["cores"], 0.0
         if len(self.times_ns) >= _FEWEST:
             full = full_pace_ns(self._loaded_ns)
-            share = float(slowed(self.times_ns, min(full, self._full_ns or full)).mean())
-            if share >= SLOWED_SHARE:
-                return f"for {100 * share:.0f} % of the time something slowed the processor"
+            full = min(full, self._full_ns or full)
+            slow = float(slowed(self.times_ns, full).mean())
+            left *= min(1.0, full / statistics.fmean(self.times_ns))
+        # As long as that, queries had to wait whatever the rate.
+        if stolen >= 1 - percentile / 100:
+            return Disturbance(f"the host of this virtual machine took {1000 * stolen:.0f} ms of each second", left)
+        for finding in outside([self._first, last]):
+            return Disturbance(finding.text, left)
+        if slow >= SLOWED_SHARE:
+            return Disturbance(f"for {100 * slow:.0f} % of the time something slowed the processor", left)
         return None
+
+    def _growth(self, last: Mapping[str, Any], key: str) -> float:
+        """How much a counter grew since ``begin``; 0 where there is none."""
+        return float(last[key] - self._first[key]) if key in last and key in self._first else 0.0
 
     def _sample(self) -> dict[str, Any]:
         # This process is the one at work, and not one that it started.
