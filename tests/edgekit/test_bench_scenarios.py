@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import tiny_models as models
 import edgekit
 from edgekit.bench.scenarios import arrivals_ns, offline, sample_rule, search, trial
 from edgekit.bench.statistics import fewest_queries, most_over
+from edgekit.bench.watch import Watch
 from edgekit.tensors import Array
 
 MS = 1_000_000
@@ -109,6 +112,38 @@ class TestSearch:
         """A model that is too slow by itself is not tried at lower and lower rates."""
         (only,) = search(session, INPUTS, bound_ns=1, percentile=50, least_s=0.05)
         assert not only.valid
+
+
+class SimulatedAccelerator:
+    """Hardware that takes five milliseconds for a query, and no processor.
+
+    It has a short queue of its own: what this machine comes late to fetch does not hold it up.
+    """
+
+    def __init__(self) -> None:
+        self._free_s = 0.0
+
+    def __call__(self, value: Array) -> Array:
+        """One query."""
+        now_s = time.monotonic()
+        self._free_s = max(self._free_s, now_s - 0.010) + 0.005
+        time.sleep(max(0.0, self._free_s - now_s))
+        return value
+
+    def batch(self, source: Iterable[Array]) -> Iterator[Array]:
+        """As a session without a batch axis has it."""
+        return map(self, source)
+
+
+@pytest.mark.alone
+def test_the_highest_rate_of_a_simulated_accelerator_holds_at_nine_tenths_and_not_at_twelve() -> None:
+    """On other arrivals than the search's; this machine may stand still for a moment, and a trial is made again then."""
+    model: Any = SimulatedAccelerator()
+    options: dict[str, Any] = {"bound_ns": 50 * MS, "percentile": 90, "least_s": 1.0, "watch": Watch()}
+    best = max(item.rate_per_s for item in search(model, INPUTS, **options) if item.valid)
+    assert 150 < best < 220  # about the 200 that it can do
+    assert any(trial(model, INPUTS, 0.9 * best, seed=seed, **options).valid for seed in range(1, 6))
+    assert not any(trial(model, INPUTS, 1.2 * best, seed=seed, **options).valid for seed in range(1, 3))
 
 
 class TestOffline:

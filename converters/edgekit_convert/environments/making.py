@@ -93,7 +93,7 @@ def remove(name: str) -> int:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the environment's lock, which ends with the process.
+    """Hold the environment's lock, which ends with the process and with those that it started.
 
     Raises:
         OutputError: the folder cannot be made, or another process holds it.
@@ -125,6 +125,7 @@ def _hold(handle: int) -> None:
         import fcntl
 
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.set_inheritable(handle, True)
 
 
 def _check_room(folder: Path, lock: Lock) -> None:
@@ -251,9 +252,11 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     # What would send packages to another place than this environment.
     stray = {"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_REQUIRE_VIRTUALENV", "PYTHONHOME", "PYTHONPATH"}
     variables = {name: value for name, value in os.environ.items() if name not in stray}
+    # What outlives this process keeps its lock (of the open files only that one is inherited): pip that goes on after a kill.
     return subprocess.run(
-        command, capture_output=True, text=True, errors="replace", env=variables, stdin=subprocess.DEVNULL, check=False
-    )
+        command, capture_output=True, text=True, errors="replace", env=variables, stdin=subprocess.DEVNULL, check=False,
+        close_fds=False,
+    )  # fmt: skip
 
 
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:

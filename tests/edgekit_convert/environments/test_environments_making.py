@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from tiny_wheels import write_lock, write_wheel
 from edgekit.errors import ConversionError, OptionError, OutputError
 from edgekit_convert import environments
 from edgekit_convert.environments import lock as locks
+from edgekit_convert.environments import making
 
 
 @pytest.fixture
@@ -165,6 +169,43 @@ def test_two_at_once_are_one_too_many(shelf: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(OutputError, match="another process is at work"):
             environments.make("tiny")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends what a killed process started")
+def test_what_outlives_a_killed_one_keeps_others_out(tmp_path: Path) -> None:
+    """Killed while pip runs, it leaves pip at work in the folder: who comes next has to wait for that one too."""
+    folder, said = tmp_path / "onnx", tmp_path / "pid"
+    inner = f"import os, time, pathlib; pathlib.Path({str(said)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom edgekit_convert.environments import making\n"
+        f"with making._alone(Path({str(folder)!r})):\n    making._run([sys.executable, '-c', {inner!r}])"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd="/") as maker:
+        _until(lambda: said.is_file() and said.read_text() != "")
+        maker.kill()
+    pip = int(said.read_text())
+    try:
+        with pytest.raises(OutputError, match="another process is at work"), making._alone(folder):
+            pass
+    finally:
+        os.kill(pip, signal.SIGKILL)
+    _until(lambda: _free(folder))
+
+
+def _until(true: Callable[[], bool]) -> None:
+    """Wait for something that takes a moment, for a minute at most."""
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def _free(folder: Path) -> bool:
+    try:
+        with making._alone(folder):
+            return True
+    except OutputError:
+        return False
 
 
 def test_too_small_a_disk_is_said_before(shelf: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from edgekit.errors import ConversionError, ModelFileError, from_os_error
 from edgekit_convert.frontends.foreign import first_line
+from edgekit_convert.frontends.from_torch.lowering import quiet
 
 #: Operators that PyTorch itself dispatches, and arithmetic on sizes.
 _OPERATORS = re.compile(
@@ -70,7 +71,7 @@ def load_program(torch: Any, path: Path, *, trusted: bool) -> Any:
                 "file, or export the module again with torch.export.save."
             )
     try:
-        with contextlib.nullcontext() if trusted else _weights_only(torch):
+        with quiet(), contextlib.nullcontext() if trusted else _weights_only(torch):
             program = torch.export.load(io.BytesIO(content))
     except Exception as error:  # PyTorch raises its own, Python's and JSON errors here, all about the file
         raise ConversionError(
@@ -195,7 +196,8 @@ def _is_plain_expression(text: str) -> bool:
 
 def _look_at_pickle(torch: Any, content: bytes, name: str) -> str | None:
     try:
-        torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with quiet():
+            torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever it is, PyTorch would go on and unpickle it
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         return f"holds the pickled object {found.group(1)} ({name})" if found else f"holds pickled objects ({name})"

@@ -14,6 +14,7 @@ from typing import Any
 
 from edgekit.errors import AlreadyQuantisedError, ConversionError, ModelFileError
 from edgekit_convert.frontends.foreign import first_line, model_of
+from edgekit_convert.frontends.from_torch.lowering import quiet
 
 #: Under which names trainers keep a model's weights among other things; the first that is there is taken.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
@@ -50,7 +51,8 @@ def read_weights(torch: Any, path: Path) -> tuple[Weights, ...]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with quiet():
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises whatever its reader meets; a refusal has a type of its own
         if isinstance(error, pickle.UnpicklingError) and re.search(r"GLOBAL|Unsupported|allowed|Trying to", str(error)):
             raise _refused(path, error) from error

@@ -121,8 +121,10 @@ def check_operators(model: Any, name: str, *, simplified: bool = False) -> None:
         )
     known = supported()
     foreign = [node for node in every if node.domain not in ("", "ai.onnx") and not _known_foreign(node, known)]
-    _refuse(foreign, name, "operators of a domain of their own, which only their makers' runtimes have")
-    _refuse((node for node in every if node.op_type not in known), name, "operators that the converter does not have")
+    remedy = "Export the model without them, or replace what makes them by other layers"
+    _refuse(foreign, name, f"operators of a domain of their own, which only their makers' runtimes have. {remedy}")
+    unknown = (node for node in every if node.op_type not in known)
+    _refuse(unknown, name, f"operators that the converter does not have. {remedy}")
     _refuse((node for node in every if node.op_type in _TEXT), name, "operators on text, which int8 has no use for")
     _refuse((node for node in every if node.op_type in _RANDOM), name, "random numbers, which no comparison can prove")
     _refuse((node for node in every if node.op_type in _SEQUENCES), name, "sequences, which TFLite does not have")
