@@ -559,7 +559,7 @@ class TestAsync:
         async def main() -> int:
             done = asyncio.Event()
             ticking = asyncio.create_task(tick(done))
-            async with stream(camera, load()) as results:
+            async with stream(camera, load(), policy="all") as results:
                 first = await anext(results)
             done.set()
             await ticking

@@ -199,7 +199,13 @@ def _from_program(torch: Any, program: Any, name: str, opening: Opening) -> Sour
         raise OptionError(f"--model is for files of weights alone, and {name} is a whole program: leave it out.")
     check_program(program, name, exported=True)
     inputs = _program_inputs(torch, program, name)
-    module = program.module()
+    try:
+        module = program.module()
+    except Exception as error:  # PyTorch raises whatever it meets in a program that was tampered with
+        raise ConversionError(
+            f"PyTorch {torch.__version__} cannot make a module of {name}: {type(error).__name__}: {first_line(error)}. Export it again "
+            "with torch.export.save."
+        ) from error
     pytree = torch.utils._pytree
     structure, constants = program.call_spec.in_spec, _constants(program)
 
