@@ -82,6 +82,9 @@ OPTION_VECTORS: dict[int, dict[int, int]] = {
 
 #: Operators that run other subgraphs: the fields of their options that name them.
 CALLS: dict[str, tuple[int, ...]] = {"IF": (0, 1), "WHILE": (0, 1), "CALL_ONCE": (0,), "CALL": (0,)}
+#: All operators that run other subgraphs (schema.fbs); a part of a graph has one.
+RUN_SUBGRAPHS = frozenset({*CALLS, "STABLEHLO_WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE", "STABLEHLO_REDUCE",
+                           "STABLEHLO_REDUCE_WINDOW", "STABLEHLO_SORT", "STABLEHLO_SCATTER"})  # fmt: skip
 
 #: Operator → the member of ``BuiltinOptions`` that holds its options. Given another one, the interpreter takes zeros for all of
 #: them, strides among them.

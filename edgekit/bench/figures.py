@@ -118,6 +118,10 @@ def _confirmed(result: CaseResult) -> list[int] | None:
     return None if result.confirmations is None else [result.confirmations, count]
 
 
+def _confirmed_text(counts: list[int]) -> str:
+    return f"{counts[0]} of {counts[1]} launches" if counts[1] else "no launch was undisturbed"
+
+
 def _energy(result: CaseResult) -> dict[str, Any] | None:
     from edgekit.bench.energy import per_inference
 
@@ -179,7 +183,7 @@ FIELDS: tuple[Field[CaseResult], ...] = (
         lambda result: result.highest_rate_per_s,
         lambda rate: f"{rate:.4g} per s",
     ),
-    Field("confirmed", "valid in", _confirmed, lambda counts: f"{counts[0]} of {counts[1]} launches"),
+    Field("confirmed", "valid in", _confirmed, _confirmed_text),
     Field("peak_rss_bytes", "memory", _median("peak_rss_bytes"), size_text),
     Field("energy_per_inference_j", "energy per inference", _energy, _energy_text),
     Field("load_rss_bytes", "memory of load", _load_memory, size_text, column=False),

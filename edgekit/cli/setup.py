@@ -29,6 +29,9 @@ def command(ctx: click.Context, name: str, only_status: bool, remove: bool, as_j
     if only_status and remove:
         raise OptionError("both --status and --remove were given: use one of them.")
     if remove:
+        there = environments.status(name)
+        if there.folder.exists():
+            click.echo(f"Removing {there.folder} …", err=True)
         freed = environments.remove(name)
         if as_json:
             print_json({**environments.status(name).to_json(), "freed_bytes": freed})

@@ -50,8 +50,11 @@ def test_made_looked_at_and_removed(tiny: Path) -> None:
 
     gone = runner.invoke(cli, ["setup", "tiny", "--remove", "--json"])
     assert gone.exit_code == 0
+    assert gone.stderr.startswith(f"Removing {tiny}")
     assert ("absent", True) == (json.loads(gone.stdout)["state"], json.loads(gone.stdout)["freed_bytes"] > 1000)
-    assert "there was none" in runner.invoke(cli, ["setup", "tiny", "--remove"]).stdout
+    nothing = runner.invoke(cli, ["setup", "tiny", "--remove"])
+    assert "there was none" in nothing.stdout
+    assert not nothing.stderr
 
 
 def test_wrong_usage(tiny: Path) -> None:

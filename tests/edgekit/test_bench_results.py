@@ -233,6 +233,14 @@ class TestHighestRate:
         assert reason.startswith("1 of 3 trials did not hold")
         assert "(it stood still)" in reason
 
+    def test_launches_that_were_all_disturbed_are_not_counted(self) -> None:
+        """A reader is told so, and not that the rate was valid in none of none."""
+        launches = (launch([], trials=(trial(15, "replay", False, "it stood still"),)) for _ in range(2))
+        found = case("m", *launches, scenario="server", latency_bound_ns=5, rate_per_s=15)
+        (field,) = (item for item in FIELDS if item.key == "confirmed")
+        assert field.value(found) == [0, 0]
+        assert field.cell(found) == "no launch was undisturbed"
+
     def test_a_named_rate_is_counted_where_it_held_though_not_always(self) -> None:
         """Four of five launches kept the rate that was named: it is not a valid one, and the four are told."""
         launches = (launch([], trials=(trial(15, "replay", number != 3),)) for number in range(5))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.graph import Op
+from edgekit.operators import RUN_SUBGRAPHS
 from edgekit_convert import graph as editing
 from edgekit_convert.delegate.changes import changes
 from edgekit_convert.delegate.learned import Capabilities, form_of
@@ -39,9 +40,6 @@ KINDS: dict[str, str] = {
     "untried": "it cannot be tried alone",
 }
 _DELEGATES = {"xnnpack": "XNNPACK", "none": "no delegate"}
-#: Operators that run other subgraphs; a part of a graph has one.
-RUN_SUBGRAPHS = frozenset({"IF", "WHILE", "CALL", "CALL_ONCE", "STABLEHLO_WHILE", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE",
-                            "STABLEHLO_REDUCE_WINDOW", "STABLEHLO_SORT", "STABLEHLO_SCATTER"})  # fmt: skip
 #: Two changes at once are tried in at most so many ways for each operator.
 _MOST_PAIRS = 60
 _POWERS = 24

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgekit.errors import ConversionError, EngineError
 from edgekit.graph import Op, Subgraph
 from edgekit.modelfile import ModelFile
-from edgekit.operators import CALLS, SHAPE_KEEPING
+from edgekit.operators import CALLS, RUN_SUBGRAPHS, SHAPE_KEEPING
 from edgekit.runtime.delegates import DelegateSpec
 from edgekit.runtime.engines import open_engine
 
@@ -65,9 +65,14 @@ def check_operators(pivot: ModelFile, origin: str) -> None:
             f"{origin} has control flow, whose inner ranges cannot be measured: {_named(flow)}. Recurrent layers convert when they "
             "are unrolled (`unroll=True`); a branch has to be decided before the model is exported."
         )
-    if len(pivot.graph.subgraphs) > 1:
+    inner = [(op, subgraph) for op, subgraph in everything if op.name in RUN_SUBGRAPHS]
+    if inner or len(pivot.graph.subgraphs) > 1:
         raise ConversionError(
-            f"{origin} has {len(pivot.graph.subgraphs)} subgraphs that its main one does not run: please report this model."
+            f"{origin} has operators with functions of their own, whose inner ranges cannot be measured: {_named(inner)}. Replace the "
+            "layers that make them with others (the best k values can be taken with top_k, a sort cannot), or cut the model before them."
+            if inner
+            else f"{origin} has {len(pivot.graph.subgraphs)} subgraphs, and nothing in its main one runs the others. One graph was "
+            "expected: name the one that is meant with --signature, or export it alone."
         )
 
 

@@ -12,12 +12,10 @@ from typing import Any
 
 from edgekit.errors import ConversionError
 from edgekit.modelfile import batch_key
+from edgekit.operators import RUN_SUBGRAPHS
 from edgekit_convert import graph as editing
 from edgekit_convert.graph.scaling import Scaling
 from edgekit_convert.graph.sizes import fit_sizes, operator_name
-
-#: Operators that run other subgraphs, in which sizes would have to be followed.
-_CALLING = frozenset({"IF", "WHILE", "CALL", "CALL_ONCE", "STABLEHLO_COMPOSITE", "STABLEHLO_WHILE", "STABLEHLO_CASE"})
 
 
 def with_batch(flatbuffer: bytes, size: int, *, moved: bool = False) -> bytes:
@@ -60,7 +58,9 @@ def rebatched(flatbuffer: bytes, old: int, new: int) -> bytes:
 
 def _scaled(edited: Any, old: int, new: int, *, moved: bool = False) -> Any:
     """A copy of the main subgraph for another first size; its constants are the same, or new ones behind the others."""
-    if len(edited.subgraphs) != 1 or any(operator_name(edited, op) in _CALLING for op in edited.subgraphs[0].operators):
+    if len(edited.subgraphs) != 1 or any(
+        operator_name(edited, op) in RUN_SUBGRAPHS for op in edited.subgraphs[0].operators
+    ):
         raise ConversionError(
             f"{in_one_run(new)}: the model runs other subgraphs (control flow), whose sizes are not known before they run."
         )

@@ -81,6 +81,20 @@ def _branching() -> bytes:
     return b.build({"x": x}, {"y": y})
 
 
+def test_a_function_of_its_own_is_refused_with_the_operator() -> None:
+    """As other converters write a sort."""
+    b = models.Builder()
+    x, y = b.tensor("x", (1, 4)), b.tensor("y", (1, 4))
+    b.op("STABLEHLO_SORT", [x], [y])
+    sorting = packed.with_entry(b.build({"x": x}, {"y": y}), _absolute(), "compare")
+
+    def forget(model: Any) -> None:
+        model.signatureDefs = model.signatureDefs[:1]
+
+    with pytest.raises(ConversionError, match=r"functions of their own, .* cannot be measured: STABLEHLO_SORT at 'y'"):
+        convert(models.edited(sorting, forget))
+
+
 def test_random_numbers_are_refused() -> None:
     """No two runs give the same, so that a conversion could neither measure nor compare."""
     b = models.Builder()
