@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -58,12 +59,15 @@ class CaseResult:
         launches: those that ended well.
         error: why one did not, or ``None``.
         ratio: against the first case; ``None`` for the first one itself, and where one of the two failed.
+        known_pace_ns: what the fixed piece of work took at full pace in earlier benchmarks of this case on this machine, see
+            ``edgekit.bench.known_pace``; ``None`` where there was none.
     """
 
     case: Case
     launches: tuple[Launch, ...]
     error: str | None = None
     ratio: Ratio | None = None
+    known_pace_ns: float | None = None
 
     @functools.cached_property
     def summary(self) -> LatencySummary:
@@ -97,13 +101,13 @@ class CaseResult:
 
     @functools.cached_property
     def full_pace_ns(self) -> float | None:
-        """What the fixed piece of work takes at full pace, see ``edgekit.bench.pace``; ``None`` where it was not done.
+        """What the fixed piece of work takes at full pace, here or as it is known; ``None`` where it was not done.
 
         In the server scenario it is the pace under all the load that the machine can bear.
         """
         times = [value for launch in self.launches for value in launch.pace_ns]
         times += [value for trial in self.trials if not trial.valid for value in trial.pace_ns]
-        return pace.full_pace_ns(times) if times else None
+        return min(pace.full_pace_ns(times), self.known_pace_ns or math.inf) if times else None
 
     @functools.cached_property
     def _at_full_pace(self) -> tuple[Array, ...]:
@@ -120,9 +124,20 @@ class CaseResult:
     @property
     def slowed(self) -> bool:
         """Whether the processor was slowed so often that the runs at full pace count, and there are enough of those."""
-        share = self.slowed_share
-        enough = sum(len(runs) > 0 for runs in self._at_full_pace) >= FEWEST_FULL_LAUNCHES
-        return share is not None and share >= SLOWED_SHARE and enough
+        return self._often_slowed and self._enough_at_full_pace
+
+    @property
+    def lacks_full_pace(self) -> bool:
+        """Whether the processor was slowed so often, and there are too few runs at full pace that could count."""
+        return self._often_slowed and not self._enough_at_full_pace
+
+    @property
+    def _often_slowed(self) -> bool:
+        return self.slowed_share is not None and self.slowed_share >= SLOWED_SHARE
+
+    @property
+    def _enough_at_full_pace(self) -> bool:
+        return sum(len(runs) > 0 for runs in self._at_full_pace) >= FEWEST_FULL_LAUNCHES
 
     @property
     def steady_runs_ns(self) -> tuple[Array, ...]:

@@ -7,6 +7,7 @@ those at full pace where something often slowed the processor, and a case's figu
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.bench.cases import SLOWED_SHARE, CaseResult
+from edgekit.bench.cases import CaseResult
 from edgekit.bench.hosts import differences as host_differences
+from edgekit.bench.pace import SLOWER
 from edgekit.bench.resampling import SIGNIFICANT as SIGNIFICANT
 from edgekit.bench.resampling import chance as chance
 from edgekit.bench.resampling import least_chance
@@ -250,8 +252,9 @@ def compare(
     return Comparison(names[0], tuple(against), fail_over)
 
 
-#: A fixed piece of work that takes so many times as long tells that a whole benchmark was slowed.
-_SLOWER = 1.15
+def _by_own_pace(result: CaseResult | None) -> CaseResult | None:
+    """Forget what earlier benchmarks tell: two that were slowed alike from beginning to end can be compared."""
+    return None if result is None else dataclasses.replace(result, known_pace_ns=None)
 
 
 def _paces(first: CaseResult | None, other: CaseResult | None) -> str | None:
@@ -259,11 +262,11 @@ def _paces(first: CaseResult | None, other: CaseResult | None) -> str | None:
     if first is None or other is None or first.full_pace_ns is None or other.full_pace_ns is None:
         return None
     for which, result in (("first", first), ("second", other)):
-        if (share := result.slowed_share or 0) >= SLOWED_SHARE and not result.slowed:
-            text = f"something slowed the processor for {100 * share:.0f} % of the {which} of the two benchmarks"
+        if result.lacks_full_pace:
+            text = f"something slowed the processor for {100 * (result.slowed_share or 0):.0f} % of the {which} of the two benchmarks"
             return f"{text}, and too few runs at full pace are left: measure again"
     slower = other.full_pace_ns / first.full_pace_ns
-    if 1 / _SLOWER <= slower <= _SLOWER:
+    if 1 / SLOWER <= slower <= SLOWER:
         return None
     which, times = ("the second", slower) if slower > 1 else ("the first", 1 / slower)
     text = f"something slowed the processor during all of {which} of the two benchmarks"
@@ -307,6 +310,8 @@ def case_name(result: CaseResult, report: BenchmarkReport) -> str:
 
 
 def _change(name: str, first: CaseResult | None, other: CaseResult | None, fail_over: float | None) -> Change:
+    if any(result is not None and result.lacks_full_pace for result in (first, other)):
+        first, other = _by_own_pace(first), _by_own_pace(other)
     below, above = _medians(first), _medians(other)
     base = None if below is None else float(np.median(below))
     new = None if above is None else float(np.median(above))

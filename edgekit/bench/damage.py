@@ -41,6 +41,8 @@ def check_whole(report: BenchmarkReport, origin: str) -> None:
         for number, result in enumerate(report.cases, 1):
             place = f"case {number}"
             _object(result.case, place)
+            known_ns = result.known_pace_ns
+            _require(known_ns is None or (_number(known_ns) and known_ns > 0), f"{place}, known_pace_ns", known_ns)
             _require(result.error is None or isinstance(result.error, str), f"{place}, error", result.error)
             for count, launch in enumerate(result.launches, 1):
                 where = f"{place}, launch {count}"

@@ -26,7 +26,7 @@ EVERY_NS = 3_000_000
 #: Sums of so many integers: about 20 to 100 µs.
 WORK = range(1500)
 #: The fastest of the works but for so many per cent is the full pace; one that takes longer than so many times that is not at it.
-_FASTEST_PERCENT, _SLOWER = 2, 1.15
+_FASTEST_PERCENT, SLOWER = 2, 1.15
 _clock = time.perf_counter_ns
 
 
@@ -67,7 +67,7 @@ class Pace:
         self.due_ns = 0
         self.spent_ns = self.spent_cpu_ns = 0
         self.full_runs = None if full_ns is None else 0
-        self._limit_ns = 0.0 if full_ns is None else _SLOWER * full_ns
+        self._limit_ns = 0.0 if full_ns is None else SLOWER * full_ns
         self._workers = [_Worker(number) for number in on]
         self._every_ns = EVERY_NS * max(1, len(on))
 
@@ -159,7 +159,7 @@ def slowed(times_ns: Sequence[int] | npt.NDArray[np.float64], full_ns: float) ->
         times_ns: of the work.
         full_ns: see ``full_pace_ns``.
     """
-    return np.asarray(times_ns, np.float64) > _SLOWER * full_ns
+    return np.asarray(times_ns, np.float64) > SLOWER * full_ns
 
 
 def at_full_pace(count: int, runs: Sequence[int], slow: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -104,6 +104,7 @@ class BenchmarkReport:
                 {
                     "case": dict(vars(result.case)),
                     "error": result.error,
+                    "known_pace_ns": result.known_pace_ns,
                     "summary": as_json(FIELDS, result),
                     "launches": [launch.to_json() for launch in result.launches],
                 }
@@ -133,6 +134,7 @@ class BenchmarkReport:
                     Case.from_json(item["case"]),
                     tuple(Launch.from_json(launch) for launch in item["launches"]),
                     item["error"],
+                    known_pace_ns=item.get("known_pace_ns"),
                 )
                 for item in data["cases"]
             )

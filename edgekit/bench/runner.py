@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from edgekit.bench.known_pace import KnownPace
 from edgekit.bench.launch import OFFLINE, SCENARIOS, SERVER, SINGLE_STREAM, Case
 from edgekit.bench.results import BenchmarkReport, with_ratios
 from edgekit.bench.scenarios import TRIAL_S
@@ -190,10 +191,14 @@ def run_tasks(tasks: Sequence[Task], method: Method, progress: Progress) -> Benc
     from edgekit import __version__
     from edgekit.host import read_host
 
-    started = time.time()
+    started, host = time.time(), read_host().to_json()
+    known = KnownPace(host)
+    for task in tasks:
+        task.learn(known)
     interrupted = _Rounds(tasks, method, progress).run()
+    known.keep({case: full_ns for task in tasks for case, full_ns in task.learned().items()})
     return BenchmarkReport(
-        __version__, read_host().to_json(), started, method.runs, method.warmup, SEED,
+        __version__, host, started, method.runs, method.warmup, SEED,
         with_ratios(tuple(task.result() for task in tasks)), method.launches,
         None if method.launches is not None else method.target, method.budget(tasks),
         "random" if method.data is None else method.data_name, interrupted,

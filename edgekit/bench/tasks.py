@@ -17,7 +17,9 @@ from typing import IO, Any
 from edgekit.bench.cases import CaseResult
 from edgekit.bench.conditions import Sampler
 from edgekit.bench.inputs import native_samples, save_samples
-from edgekit.bench.launch import OFFLINE, SERVER, Case, Launch
+from edgekit.bench.known_pace import KnownPace
+from edgekit.bench.launch import OFFLINE, SERVER, SINGLE_STREAM, Case, Launch
+from edgekit.bench.pace import full_pace_ns
 from edgekit.bench.statistics import launches_needed
 from edgekit.errors import DataError, OptionError
 from edgekit.modelfile import ModelFile
@@ -36,6 +38,8 @@ SERVER_BUDGET_S = 180.0
 #: What a rate that a further launch refuted is multiplied with.
 _LOWER = 0.95
 _QUOTED_LINES = 6
+#: From fewer times of the fixed piece of work nothing is learned for later benchmarks.
+_FEWEST_TIMES = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +131,7 @@ class Task:
         self._samples = samples
         self._rate = case.rate_per_s
         self._confirmed = 0
+        self._known_pace_ns: float | None = None
 
     @property
     def scenario(self) -> str:
@@ -156,6 +161,24 @@ class Task:
             return
         save_samples(path, samples)
         self._samples = path
+
+    def learn(self, known: KnownPace) -> None:
+        """Take over the full pace that earlier benchmarks found.
+
+        Args:
+            known: what they did.
+        """
+        if self._case.scenario == SINGLE_STREAM:
+            self._known_pace_ns = known.of(self._case)
+
+    def learned(self) -> dict[Case, float]:
+        """The case with the full pace of its own runs; empty where too few of them tell it."""
+        times = [value for launch in self.launches for value in launch.pace_ns]
+        return (
+            {self._case: full_pace_ns(times)}
+            if len(times) >= _FEWEST_TIMES and self._case.scenario == SINGLE_STREAM
+            else {}
+        )
 
     def wants_more(self, number: int) -> bool:
         """Whether another launch is due.
@@ -188,6 +211,8 @@ class Task:
             values = tuple(value for launch in self.launches if (value := launch.samples_per_s))
         if not values:
             return least
+        if result.lacks_full_pace:
+            return max(least, len(self.launches) + 1)
         # Of launches with enough runs at full pace, others are needed besides.
         return max(least, math.ceil(launches_needed(values, self._method.target) * len(self.launches) / len(values)))
 
@@ -197,7 +222,7 @@ class Task:
 
     def result(self) -> CaseResult:
         """What was measured so far."""
-        return CaseResult(self._case, tuple(self.launches), self.error)
+        return CaseResult(self._case, tuple(self.launches), self.error, known_pace_ns=self._known_pace_ns)
 
     def launch(self, number: int, progress: Progress) -> None:
         """Run one process; after a failure the case is left alone.
@@ -213,7 +238,7 @@ class Task:
             "model": str(self._path), "case": vars(dataclasses.replace(self._case, rate_per_s=self._rate)),
             "runs": self._method.runs, "warmup": self._method.warmup, "seed": seed,
             "samples": None if self._samples is None else str(self._samples), "least_s": self._method.least_s,
-            "confirms": self._searches, "meter_csv": self._method.meter_csv, "full_ns": self.result().full_pace_ns,
+            "confirms": self._searches, "meter_csv": self._method.meter_csv, "full_ns": self.result().full_pace_ns or self._known_pace_ns,
         }  # fmt: skip
         with Sampler(self._method.root) as sampler:
             answer, self.error = ask_worker(request, progress)

@@ -25,7 +25,7 @@ from edgekit.bench.disturbances import NOISY as NOISY
 from edgekit.bench.disturbances import RULES, Finding, Launches, facts_of, graded, threads_text
 from edgekit.bench.disturbances import VALID as VALID
 from edgekit.bench.launch import Launch
-from edgekit.bench.pace import full_pace_ns, slowed
+from edgekit.bench.pace import SLOWER, full_pace_ns, slowed
 from edgekit.bench.results import BenchmarkReport
 
 #: Fewer processes than this show too little of how launches differ; runs, too little of how runs do.
@@ -201,9 +201,11 @@ def _pace(result: CaseResult) -> Iterator[Finding]:
     if share is None or share < SLOWED_SHARE:
         return
     times = np.array([value for launch in result.launches for value in launch.pace_ns], np.float64)
-    full = full_pace_ns(times)
+    full = result.full_pace_ns or full_pace_ns(times)
     longer = float(np.median(times[slowed(times, full)])) / full
     text = f"for {100 * share:.0f} % of the time something slowed the processor: a fixed piece of work took {longer:.1f} times as long"
+    if full_pace_ns(times) > SLOWER * full:
+        text += " as in an earlier benchmark of this model"
     yield Finding("pace", NOISY, text)
 
 

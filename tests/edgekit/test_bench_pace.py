@@ -5,37 +5,16 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from bench_reports import case, launch, report, steady
+from bench_reports import FULL, RUN, case, report, slowed_case, steady
 
-from edgekit.bench import BenchmarkReport, Launch, benchmark
-from edgekit.bench.cases import CaseResult, ratio
+from edgekit.bench import BenchmarkReport, benchmark
+from edgekit.bench.cases import ratio
 from edgekit.bench.compare import compare
 from edgekit.bench.pace import Pace, at_full_pace, full_pace_ns, processors, slowed
 from edgekit.bench.validity import verdict_of
-
-FULL, RUN = 50_000, 1000.0
-
-
-def switching(
-    share: float, *, runs: int = 400, times: float = 1.8, run: float = RUN, full: int = FULL, seed: int = 0
-) -> Launch:
-    """A launch whose last runs were slowed, with the work timed every fourth run."""
-    fast = round(runs * (1 - share))
-    random = np.random.default_rng(seed)
-    slower = np.where(np.arange(runs) < fast, 1.0, times)
-    marks = np.arange(0, runs, 4)
-    work = full * np.where(marks < fast, 1.0, times) * random.normal(1, 0.01, len(marks))
-    total = run * slower * random.normal(1, 0.01, runs)
-    return launch(total, pace_runs=tuple(map(int, marks)), pace_ns=tuple(round(value) for value in work))
-
-
-def slowed_case(*shares: float, name: str = "m.tflite", **options: Any) -> CaseResult:
-    """Launches that were slowed for these shares of their time."""
-    return case(name, *(switching(share, seed=number, **options) for number, share in enumerate(shares)))
 
 
 class TestPace:

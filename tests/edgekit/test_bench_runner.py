@@ -11,9 +11,11 @@ import bench_reports
 import numpy as np
 import pytest
 import tiny_models as models
+from bench_reports import FULL, slowed_case
 
 import edgekit
 from edgekit.bench import benchmark, sweep
+from edgekit.bench.known_pace import KnownPace
 from edgekit.bench.runner import prepared
 from edgekit.bench.tasks import Task
 from edgekit.errors import DataError, DelegateError, ModelFileError, OptionError, ProfileError
@@ -135,6 +137,20 @@ class TestAutomatic:
         given = Task(case, prepared(launches=7)[0], dense_int8_file)
         given.launches = [*spread, *spread[:2]]
         assert (given.wants_more(6), given.wants_more(7)) == (True, False)
+
+    def test_more_launches_until_there_are_runs_at_full_pace(self, dense_int8_file: Path) -> None:
+        """Launches that agree with each other, all slower than what earlier benchmarks know, call for one more, and for one more again."""
+        method, case = prepared()
+        known, task = KnownPace({}), Task(case, method, dense_int8_file)
+        task.launches = list(slowed_case(0, 0, 0, 0, 0).launches)
+        task.learn(known)
+        assert (task.wants_more(5), task.needed()) == (False, 5)
+        known.keep({case: FULL / 2})
+        task.learn(known)
+        assert (task.wants_more(5), task.needed()) == (True, 6)
+        task.launches += slowed_case(0).launches
+        assert (task.wants_more(6), task.needed()) == (True, 7)
+        assert not task.learned()[case] < FULL / 2
 
 
 class TestInterrupt:

@@ -100,3 +100,25 @@ def report(*cases: CaseResult, host: Mapping[str, Any] | None = None, **fields: 
     }
     known = {field.name for field in dataclasses.fields(BenchmarkReport)}
     return BenchmarkReport(**{name: value for name, value in values.items() if name in known})
+
+
+#: Nanoseconds of the fixed piece of work and of a run, at full pace.
+FULL, RUN = 50_000, 1000.0
+
+
+def switching(
+    share: float, *, runs: int = 400, times: float = 1.8, run: float = RUN, full: int = FULL, seed: int = 0
+) -> Launch:
+    """A launch whose last runs were slowed, with the work timed every fourth run."""
+    fast = round(runs * (1 - share))
+    random = np.random.default_rng(seed)
+    slower = np.where(np.arange(runs) < fast, 1.0, times)
+    marks = np.arange(0, runs, 4)
+    work = full * np.where(marks < fast, 1.0, times) * random.normal(1, 0.01, len(marks))
+    total = run * slower * random.normal(1, 0.01, runs)
+    return launch(total, pace_runs=tuple(map(int, marks)), pace_ns=tuple(round(value) for value in work))
+
+
+def slowed_case(*shares: float, name: str = "m.tflite", **options: Any) -> CaseResult:
+    """Launches that were slowed for these shares of their time."""
+    return case(name, *(switching(share, seed=number, **options) for number, share in enumerate(shares)))
