@@ -40,6 +40,7 @@ class KnownPace:
 
     def __init__(self, host: Mapping[str, Any]) -> None:
         self._host = [str(host.get(key)) for key in _HOST]
+        self._kept = _fresh()
 
     def of(self, case: Case) -> float | None:
         """What the work took at full pace beside this case.
@@ -50,7 +51,7 @@ class KnownPace:
         Returns:
             Nanoseconds; ``None`` where no benchmark of the last day had it.
         """
-        found = _fresh().get(self._key(case))
+        found = self._kept.get(self._key(case))
         return None if found is None else found[0]
 
     def keep(self, found: Mapping[Case, float]) -> None:
@@ -62,15 +63,15 @@ class KnownPace:
         folder = cache_folder()
         if folder is None or not found:
             return
-        now, kept = time.time(), _fresh()
+        now, kept = time.time(), _fresh()  # again: other benchmarks may have ended meanwhile
         for case, full_ns in found.items():
             known_ns, at = kept.get(key := self._key(case), (full_ns, now))
             # One that was slowed throughout does not prolong what was known before.
             kept[key] = (min(known_ns, full_ns), now if full_ns <= SLOWER * known_ns else at)
-        newest = sorted(kept.items(), key=lambda item: item[1][1])[-_MOST:]
+        newest = self._kept = dict(sorted(kept.items(), key=lambda item: item[1][1])[-_MOST:])
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            write_whole(Path(folder) / _NAME, json.dumps(dict(newest)).encode(), overwrite=True)
+            write_whole(Path(folder) / _NAME, json.dumps(newest).encode(), overwrite=True)
         except (OSError, EdgekitError):  # a full or read-only disk: the next benchmark knows less
             pass
 
@@ -87,7 +88,7 @@ def _fresh() -> dict[str, tuple[float, float]]:
     try:
         found = json.loads((Path(folder) / _NAME).read_bytes())
         kept = {str(key): (float(full_ns), float(at)) for key, (full_ns, at) in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
     now = time.time()
     return {

@@ -194,9 +194,9 @@ def run_tasks(tasks: Sequence[Task], method: Method, progress: Progress) -> Benc
     started, host = time.time(), read_host().to_json()
     known = KnownPace(host)
     for task in tasks:
-        task.learn(known)
+        task.recall(known)
     interrupted = _Rounds(tasks, method, progress).run()
-    known.keep({case: full_ns for task in tasks for case, full_ns in task.learned().items()})
+    known.keep({task.case: full_ns for task in tasks if (full_ns := task.own_pace_ns) is not None})
     return BenchmarkReport(
         __version__, host, started, method.runs, method.warmup, SEED,
         with_ratios(tuple(task.result() for task in tasks)), method.launches,

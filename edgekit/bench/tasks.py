@@ -100,7 +100,7 @@ class Method:
         """
         if self.budget_s is not None:
             return self.budget_s
-        return sum(SERVER_BUDGET_S if task.scenario == SERVER else BUDGET_S for task in tasks)
+        return sum(SERVER_BUDGET_S if task.case.scenario == SERVER else BUDGET_S for task in tasks)
 
 
 class Task:
@@ -114,6 +114,7 @@ class Task:
         error: why they could not be.
 
     Attributes:
+        case: as it was given.
         launches: those that ended well.
         error: why one did not, or ``None``.
         rounds: how many were begun.
@@ -125,18 +126,13 @@ class Task:
         self.launches: list[Launch] = []
         self.error = error
         self.rounds = 0
-        self._case = case
+        self.case = case
         self._method = method
         self._path = path
         self._samples = samples
         self._rate = case.rate_per_s
         self._confirmed = 0
         self._known_pace_ns: float | None = None
-
-    @property
-    def scenario(self) -> str:
-        """The case's."""
-        return self._case.scenario
 
     def prepare(self, model: ModelFile, models: Sequence[ModelFile], path: Path) -> None:
         """Write the real samples as this case's model takes them.
@@ -153,7 +149,7 @@ class Task:
             samples = native_samples(
                 model,
                 self._method.data,
-                batch=self._case.batch,
+                batch=self.case.batch,
                 preprocessing=_preprocessing(model, models, self._method.preprocessing),
             )
         except OptionError as error:  # the model has no room for this batch: a row that fails, as with random inputs
@@ -162,23 +158,20 @@ class Task:
         save_samples(path, samples)
         self._samples = path
 
-    def learn(self, known: KnownPace) -> None:
+    def recall(self, known: KnownPace) -> None:
         """Take over the full pace that earlier benchmarks found.
 
         Args:
             known: what they did.
         """
-        if self._case.scenario == SINGLE_STREAM:
-            self._known_pace_ns = known.of(self._case)
+        if self.case.scenario == SINGLE_STREAM:
+            self._known_pace_ns = known.of(self.case)
 
-    def learned(self) -> dict[Case, float]:
-        """The case with the full pace of its own runs; empty where too few of them tell it."""
+    @property
+    def own_pace_ns(self) -> float | None:
+        """The full pace beside its own runs, for later benchmarks; ``None`` where too few times tell it, and beside several workers."""
         times = [value for launch in self.launches for value in launch.pace_ns]
-        return (
-            {self._case: full_pace_ns(times)}
-            if len(times) >= _FEWEST_TIMES and self._case.scenario == SINGLE_STREAM
-            else {}
-        )
+        return full_pace_ns(times) if len(times) >= _FEWEST_TIMES and self.case.scenario == SINGLE_STREAM else None
 
     def wants_more(self, number: int) -> bool:
         """Whether another launch is due.
@@ -189,7 +182,7 @@ class Task:
         if self.error is not None:
             return False
         if number < self._method.least:
-            return self._case.scenario != SERVER or self.rounds == 0 or self._rate is not None
+            return self.case.scenario != SERVER or self.rounds == 0 or self._rate is not None
         if self._method.launches is not None and not self._searches:
             return False
         return number < MOST_LAUNCHES and self.needed() > len(self.launches)
@@ -201,13 +194,13 @@ class Task:
             # The first one searches; the others must confirm.
             missing = least - 1 - self._confirmed if self._rate is not None or not self.launches else 0
             return max(self.rounds + missing, 1)
-        if self._case.scenario == SERVER:
+        if self.case.scenario == SERVER:
             return least + (0 if self._method.launches is not None else self.result().disturbed_launches)
         if self._method.launches is not None or len(self.launches) < 3:
             return least
         result = self.result()
         values = result.steady_medians_ns
-        if self._case.scenario == OFFLINE:
+        if self.case.scenario == OFFLINE:
             values = tuple(value for launch in self.launches if (value := launch.samples_per_s))
         if not values:
             return least
@@ -218,11 +211,11 @@ class Task:
 
     @property
     def _searches(self) -> bool:
-        return self._case.scenario == SERVER and self._case.rate_per_s is None
+        return self.case.scenario == SERVER and self.case.rate_per_s is None
 
     def result(self) -> CaseResult:
         """What was measured so far."""
-        return CaseResult(self._case, tuple(self.launches), self.error, known_pace_ns=self._known_pace_ns)
+        return CaseResult(self.case, tuple(self.launches), self.error, known_pace_ns=self._known_pace_ns)
 
     def launch(self, number: int, progress: Progress) -> None:
         """Run one process; after a failure the case is left alone.
@@ -233,9 +226,9 @@ class Task:
         """
         self.rounds += 1
         # Each launch of the server scenario gets other arrivals, so that a rate holds for more than one row of them.
-        seed = SEED + number if self._case.scenario == SERVER else SEED
+        seed = SEED + number if self.case.scenario == SERVER else SEED
         request = {
-            "model": str(self._path), "case": vars(dataclasses.replace(self._case, rate_per_s=self._rate)),
+            "model": str(self._path), "case": vars(dataclasses.replace(self.case, rate_per_s=self._rate)),
             "runs": self._method.runs, "warmup": self._method.warmup, "seed": seed,
             "samples": None if self._samples is None else str(self._samples), "least_s": self._method.least_s,
             "confirms": self._searches, "meter_csv": self._method.meter_csv, "full_ns": self.result().full_pace_ns or self._known_pace_ns,

@@ -65,13 +65,25 @@ class TestKept:
         for after, full_ns in ((0.0, 50.0), (0.5, 52.0), (1.2, 80.0)):
             monkeypatch.setattr(time, "time", lambda after=after: start + after * KEPT_S)
             known.keep({CASE: full_ns})
-            assert known.of(CASE) == 50.0
+            assert KnownPace(HOST).of(CASE) == 50.0
         monkeypatch.setattr(time, "time", lambda: start + 1.6 * KEPT_S)
-        assert known.of(CASE) is None
+        assert KnownPace(HOST).of(CASE) is None
 
     @pytest.mark.parametrize(
         "text",
-        ["", "[]", "{", '{"a": 1}', '{"a": [1]}', '{"KEY": [NaN, 0]}', '{"KEY": [-5, NOW]}', '{"KEY": ["x", NOW]}'],
+        [
+            "",
+            "[]",
+            "{",
+            '{"a": 1}',
+            '{"a": [1]}',
+            '{"KEY": [NaN, NOW]}',
+            '{"KEY": [-5, NOW]}',
+            '{"KEY": ["x", NOW]}',
+            f'{{"KEY": [1{"0" * 400}, NOW]}}',
+            "[" * 100_000,
+        ],
+        ids=["empty", "list", "cut", "number", "short", "no-number", "negative", "text", "huge", "deep"],
     )
     def test_a_file_that_is_no_such_one_is_as_none(self, folder: Path, text: str) -> None:
         """It is replaced by the next benchmark."""

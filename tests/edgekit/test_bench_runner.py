@@ -143,14 +143,14 @@ class TestAutomatic:
         method, case = prepared()
         known, task = KnownPace({}), Task(case, method, dense_int8_file)
         task.launches = list(slowed_case(0, 0, 0, 0, 0).launches)
-        task.learn(known)
+        task.recall(known)
         assert (task.wants_more(5), task.needed()) == (False, 5)
         known.keep({case: FULL / 2})
-        task.learn(known)
+        task.recall(known)
         assert (task.wants_more(5), task.needed()) == (True, 6)
         task.launches += slowed_case(0).launches
         assert (task.wants_more(6), task.needed()) == (True, 7)
-        assert not task.learned()[case] < FULL / 2
+        assert task.own_pace_ns == pytest.approx(FULL, rel=0.05)
 
 
 class TestInterrupt:

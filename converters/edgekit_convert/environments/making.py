@@ -93,7 +93,7 @@ def remove(name: str) -> int:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the environment's lock, which ends with the process and with those that it started.
+    """Hold the environment's lock, which ends with the process, and but for Windows with those that it started too.
 
     Raises:
         OutputError: the folder cannot be made, or another process holds it.

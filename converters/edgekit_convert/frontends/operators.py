@@ -67,12 +67,10 @@ def check_operators(pivot: ModelFile, origin: str) -> None:
         )
     inner = [(op, subgraph) for op, subgraph in everything if op.name in RUN_SUBGRAPHS]
     if inner or len(pivot.graph.subgraphs) > 1:
+        named = _named(inner) or f"{len(pivot.graph.subgraphs)} subgraphs"
         raise ConversionError(
-            f"{origin} has operators with functions of their own, whose inner ranges cannot be measured: {_named(inner)}. Replace the "
-            "layers that make them with others (the best k values can be taken with top_k, a sort cannot), or cut the model before them."
-            if inner
-            else f"{origin} has {len(pivot.graph.subgraphs)} subgraphs, and nothing in its main one runs the others. One graph was "
-            "expected: name the one that is meant with --signature, or export it alone."
+            f"{origin} has operators with functions of their own, whose inner ranges cannot be measured: {named}. Replace the layers "
+            "that make them with others (the best k values can be taken with top_k, a sort cannot), or cut the model before them."
         )
 
 

@@ -171,7 +171,7 @@ def test_two_at_once_are_one_too_many(shelf: Path) -> None:
             environments.make("tiny")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends what a killed process started")
+@pytest.mark.skipif(sys.platform == "win32", reason="a lock on Windows ends with the process that took it")
 def test_what_outlives_a_killed_one_keeps_others_out(tmp_path: Path) -> None:
     """Killed while pip runs, it leaves pip at work in the folder: who comes next has to wait for that one too."""
     folder, said = tmp_path / "onnx", tmp_path / "pid"
